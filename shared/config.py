@@ -1,0 +1,287 @@
+"""From YAML and `key=value` to a validated, frozen config.
+
+Order: class defaults < `base:` file(s) < the YAML < `key=value`. An unknown key, a wrong type or a value out of range
+stops the run before anything is loaded, and names the nearest right key. Relative paths count from the repository root.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import json
+import re
+import sys
+import types
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
+
+from shared.errors import UserError
+
+REPO_ROOT = Path(__file__).resolve().parents[1]
+
+
+class ConfigError(UserError):
+    """The configuration cannot be used; the message names the key."""
+
+
+def repo_path(path: str | Path) -> Path:
+    """Absolute form of a path; a relative one counts from the repository root."""
+    path = Path(path).expanduser()
+    return path if path.is_absolute() else Path(*(REPO_ROOT / path).parts).resolve()
+
+
+RepoPath = Annotated[Path, BeforeValidator(lambda value: repo_path(value) if isinstance(value, str | Path) else value)]
+
+
+class Section(BaseModel):
+    """One section of a config: frozen, and no key beyond the declared ones."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    @model_validator(mode="before")
+    @classmethod
+    def _friendly_values(cls, values: Any) -> Any:
+        """`a,b,c` is a list where a list is wanted; `true` is not a number."""
+        if not isinstance(values, Mapping):
+            return values
+        values = dict(values)
+        for name, field in cls.model_fields.items():
+            value = values.get(name)
+            kinds = _plain_types(field.annotation)
+            if isinstance(value, str) and tuple in kinds and str not in kinds:
+                values[name] = [part.strip() for part in value.split(",") if part.strip()]
+            elif isinstance(value, int | float) and tuple in kinds and not {int, float} & kinds:
+                values[name] = [value]
+            if isinstance(value, bool) and bool not in kinds and {int, float} & kinds:
+                raise ValueError(f"{name}: {value!r} is a truth value where a number is expected")
+        return values
+
+
+C = TypeVar("C", bound=Section)
+
+
+def load_config(
+    config_class: type[C] | Callable[[Mapping[str, Any]], type[C]],
+    path: str | Path | None = None,
+    overrides: Sequence[str] = (),
+) -> C:
+    """Read a YAML (and its `base:` files), apply `key=value` overrides, and validate.
+
+    Args:
+        config_class: the class, or a function from the merged values to the class (where one key decides).
+        path: the YAML; None takes the defaults.
+        overrides: `section.key=value`, the value written as in YAML.
+
+    Raises:
+        ConfigError: a missing or broken file, an unknown key, a wrong type or a value out of range.
+    """
+    values = _read_yaml(_find_config(path)) if path is not None else {}
+    for override in overrides:
+        _apply_override(values, override)
+    chosen = config_class if isinstance(config_class, type) else config_class(values)
+    origin = f" in {path}" if path is not None else ""
+    _refuse_unknown(chosen, values, origin)
+    try:
+        return chosen.model_validate(values)
+    except ValidationError as error:
+        lines = [_explain(detail) for detail in error.errors()]
+        raise ConfigError(f"invalid configuration{origin}:\n  " + "\n  ".join(lines)) from None
+
+
+def config_from_cli(config_class: type[C] | Callable[[Mapping[str, Any]], type[C]], argv: Sequence[str]) -> C:
+    """Config of `CONFIG.yaml key=value …`; the YAML may be left out where the defaults are enough."""
+    if "-h" in argv or "--help" in argv:
+        chosen = config_class if isinstance(config_class, type) else None
+        print("usage: CONFIG.yaml [key=value …]")
+        if chosen is not None:
+            print("keys and defaults:\n  " + "\n  ".join(f"{key} = {value}" for key, value in _defaults(chosen)))
+        raise SystemExit(0)
+    paths = [arg for arg in argv if "=" not in arg]
+    if len(paths) > 1:
+        raise ConfigError(f"one config file is expected, {len(paths)} were given: {', '.join(paths)}.")
+    return load_config(config_class, paths[0] if paths else None, [arg for arg in argv if "=" in arg])
+
+
+def entry_point(main: Callable[[Sequence[str]], object]) -> None:
+    """Run `main(argv)`; a UserError is printed as one message and ends with exit code 2."""
+    try:
+        main(sys.argv[1:])
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def to_yaml(config: Section) -> str:
+    """The resolved config as YAML, keys in declaration order."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def write_schema(config_class: type[Section], path: Path) -> None:
+    """Write the JSON schema that lets editors complete and check keys."""
+    schema = config_class.model_json_schema()
+    schema["properties"] = {"base": {"description": "YAML file(s) to start from"}, **schema["properties"]}
+    schema.pop("required", None)
+    path.write_text(json.dumps(schema, indent=1) + "\n")
+
+
+# ---------------------------------------------------------------- reading
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML in which `5e-4` is a number (YAML 1.1 wants a dot and a sign) and a key stands once."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.MarkedYAMLError(problem=f"the key {key!r} stands twice", problem_mark=node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
+
+
+def _find_config(path: str | Path) -> Path:
+    """A config named relative to the working folder or, failing that, to the repository root."""
+    here = Path(path).expanduser()
+    if here.is_file():
+        return here.resolve()
+    found = repo_path(path)
+    if found.is_file():
+        return found
+    nearby = sorted(p.name for p in found.parent.glob("*.yaml")) if found.parent.is_dir() else []
+    hint = f" In that folder: {', '.join(nearby)}." if nearby else ""
+    raise ConfigError(f"config file {path} does not exist.{hint}")
+
+
+def _read_yaml(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
+    if path in seen:
+        raise ConfigError(f"`base:` goes in a circle: {' -> '.join(str(p) for p in (*seen, path))}.")
+    try:
+        values = yaml.load(path.read_text(), Loader=_Loader) or {}  # noqa: S506 (a SafeLoader)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} holds a {type(values).__name__} where `key: value` lines are expected.")
+    bases = values.pop("base", [])
+    merged: dict[str, Any] = {}
+    for base in [bases] if isinstance(bases, str) else bases:
+        _merge(merged, _read_yaml(_find_config(base), (*seen, path)))
+    return _merge(merged, values)
+
+
+def _merge(into: dict[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    for key, value in values.items():
+        if isinstance(value, dict) and isinstance(into.get(key), dict):
+            _merge(into[key], value)
+        else:
+            into[key] = value
+    return into
+
+
+def _apply_override(values: dict[str, Any], override: str) -> None:
+    dotted, equals, text = override.partition("=")
+    if not equals or not dotted:
+        raise ConfigError(f"{override!r} is not of the form section.key=value.")
+    try:
+        value = yaml.load(text, Loader=_Loader)  # noqa: S506 (a SafeLoader)
+    except yaml.YAMLError:
+        value = text  # a path or name with YAML's special characters stands for itself
+    *parents, last = dotted.strip().split(".")
+    for key in parents:
+        child = values.setdefault(key, {})
+        if not isinstance(child, dict):
+            raise ConfigError(f"{override!r} sets a key below {key!r}, which holds the value {child!r}.")
+        values = child
+    values[last] = value
+
+
+# ---------------------------------------------------------------- checking
+
+
+def _plain_types(annotation: Any) -> set[Any]:
+    """The plain types in an annotation: `tuple[int, ...] | None` -> {tuple, NoneType}."""
+    origin = get_origin(annotation)
+    if origin in (Union, types.UnionType):
+        return set().union(*(_plain_types(arg) for arg in get_args(annotation)))
+    if origin is Annotated:
+        return _plain_types(get_args(annotation)[0])
+    return {origin or annotation}
+
+
+def _section_of(annotation: Any) -> type[Section] | None:
+    for kind in _plain_types(annotation):
+        if isinstance(kind, type) and issubclass(kind, Section):
+            return kind
+    return None
+
+
+def _known_keys(config_class: type[Section], prefix: str = "") -> Iterator[str]:
+    for name, field in config_class.model_fields.items():
+        yield prefix + name
+        section = _section_of(field.annotation)
+        if section is not None:
+            yield from _known_keys(section, f"{prefix}{name}.")
+
+
+def _refuse_unknown(config_class: type[Section], values: Mapping[str, Any], origin: str) -> None:
+    known = list(_known_keys(config_class))
+
+    def walk(cls: type[Section], level: Mapping[str, Any], prefix: str) -> None:
+        for key, value in level.items():
+            dotted = f"{prefix}{key}"
+            if key not in cls.model_fields:
+                raise ConfigError(f"unknown key {dotted!r}{origin}{_nearest(dotted, known)}")
+            section = _section_of(cls.model_fields[key].annotation)
+            if section is not None and isinstance(value, Mapping):
+                walk(section, value, f"{dotted}.")
+
+    walk(config_class, values, "")
+
+
+def _nearest(dotted: str, known: Sequence[str]) -> str:
+    same_name = [key for key in known if key.split(".")[-1] == dotted.split(".")[-1]]
+    close = same_name[:1] or difflib.get_close_matches(dotted, known, n=1, cutoff=0.6)
+    if not close:
+        last = {key.split(".")[-1]: key for key in known}
+        names = difflib.get_close_matches(dotted.split(".")[-1], last, n=1, cutoff=0.6)
+        close = [last[name] for name in names]
+    return f"; did you mean {close[0]!r}?" if close else f"; the keys here are {', '.join(known)}."
+
+
+def _explain(detail: Any) -> str:
+    """One line of a pydantic error; list positions and union branches, which pydantic adds, are shown as they help."""
+    key = ".".join(str(part) for part in detail["loc"]) or "config"
+    given = detail.get("input")
+    shown = "" if isinstance(given, Mapping) else f" (given: {given!r})"
+    return f"{key}: {detail['msg'].removeprefix('Value error, ')}{shown}"
+
+
+def _defaults(config_class: type[Section], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, field in config_class.model_fields.items():
+        section = _section_of(field.annotation)
+        if section is not None:
+            yield from _defaults(section, f"{prefix}{name}.")
+        else:
+            yield prefix + name, "(required)" if field.is_required() else field.get_default(call_default_factory=True)
+
+
+def _main(argv: Sequence[str]) -> None:
+    """`python -m shared.config OUT_DIR module:Class …` writes one JSON schema per config class."""
+    folder = repo_path(argv[0])
+    folder.mkdir(parents=True, exist_ok=True)
+    for target in argv[1:]:
+        module, _, name = target.partition(":")
+        config_class = getattr(importlib.import_module(module), name)
+        write_schema(config_class, folder / f"{module.split('.')[0]}.{name}.json")
+        print(f"wrote {folder / f'{module.split(chr(46))[0]}.{name}.json'}")
+
+
+if __name__ == "__main__":
+    entry_point(_main)

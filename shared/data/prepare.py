@@ -1,0 +1,220 @@
+"""Prepare a database once: read, check, resample, cut into segments, write a store, and audit it.
+
+    python -m shared.data.prepare configs/data/ptbxl.yaml root=/data/ptb-xl out=data/ptbxl
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import joblib
+import numpy as np
+import pandas as pd
+from scipy.signal import resample
+from tqdm import tqdm
+
+from shared.config import ConfigError, config_from_cli, entry_point
+from shared.data.audit import make_audit, print_audit
+from shared.data.sources import SOURCES
+from shared.data.sources.base import PrepareConfig, Recording, RecordError
+from shared.data.store import MICROVOLT, ECGStore, StoreError, StoreWriter
+from shared.leads import LeadError, arrange_leads, limb_residual
+
+FS_RANGE = (50.0, 5000.0)
+FLAT_MV = 0.005
+"""A lead that moves less than this over a whole segment carries no ECG."""
+CLIPPED_MS = 40.0
+"""A lead that rests on its own extreme value this long was cut off by the amplifier or the converter."""
+
+
+def prepare(config: PrepareConfig) -> ECGStore:
+    """Write the store that `config` describes and return it opened.
+
+    An existing store made with the same settings is reused; any other is left alone unless `overwrite` is set.
+
+    Raises:
+        StoreError: `out` exists and is something else, or no record could be used.
+        UserError: the database is not where `root` says, or its tables lack a column.
+    """
+    settings = config.model_dump(mode="json", exclude={"workers", "backend", "chunk", "overwrite", "out"})
+    if config.out.exists() and not config.overwrite:
+        return _reuse(config, settings)
+    started = time.perf_counter()
+    source = SOURCES[config.source]
+    index = source.index(config).iloc[: config.limit].reset_index(drop=True)
+    num_samples = round(config.seconds * config.fs)
+    rows: list[dict[str, Any]] = []
+    left_out: list[dict[str, str]] = []
+    chunks = [index.iloc[i : i + config.chunk] for i in range(0, len(index), config.chunk)]
+    with StoreWriter(config.out, len(config.leads), num_samples, config.shard) as writer:
+        for signals, chunk_rows, chunk_left_out in tqdm(
+            _process_all(config, chunks), total=len(chunks), desc=f"prepare {config.source}", unit="chunk", disable=None
+        ):
+            writer.add(signals)
+            rows.extend(chunk_rows)
+            left_out.extend(chunk_left_out)
+        if not rows:
+            reasons = "; ".join(f"{item['record']}: {item['detail']}" for item in left_out[:3])
+            raise StoreError(f"none of {len(index)} records could be used. First: {reasons}")
+        records = _table(rows, source.LABELS)
+        seconds = time.perf_counter() - started
+        audit = make_audit(records, left_out, len(index), seconds, source.LABELS)
+        classes = {name: sorted({x for labels in records[name] for x in labels}) for name in source.LABELS}
+        meta = {
+            "fs": config.fs,
+            "leads": list(config.leads),
+            "num_samples": num_samples,
+            "labels": {name: names for name, names in classes.items() if names},
+            "made_by": settings,
+        }
+        writer.finish(records, meta, audit)
+    print_audit(audit, config.out)
+    return ECGStore(config.out)
+
+
+def _reuse(config: PrepareConfig, settings: dict[str, Any]) -> ECGStore:
+    store = ECGStore(config.out)
+    if store.meta["made_by"] != settings:
+        made_by = store.meta["made_by"]
+        other = [key for key in settings.keys() | made_by.keys() if settings.get(key) != made_by.get(key)]
+        raise StoreError(
+            f"{config.out} exists and was made with other settings ({', '.join(sorted(other))}). "
+            "Give another `out`, or overwrite=true."
+        )
+    print(f"{config.out} is already prepared with these settings ({len(store)} segments); overwrite=true makes it anew.")
+    return store
+
+
+Chunk = tuple[np.ndarray, list[dict[str, Any]], list[dict[str, str]]]
+
+
+def _process_all(config: PrepareConfig, chunks: Sequence[pd.DataFrame]) -> Iterator[Chunk]:
+    """Chunks in order, computed in parallel; joblib's `dask` backend uses the cluster of the active dask client."""
+    if config.backend == "sequential" or len(chunks) == 1:
+        yield from (process_chunk(config, chunk) for chunk in chunks)
+        return
+    with joblib.parallel_config(backend=config.backend, n_jobs=config.workers):
+        yield from joblib.Parallel(return_as="generator")(joblib.delayed(process_chunk)(config, c) for c in chunks)
+
+
+def process_chunk(config: PrepareConfig, index: pd.DataFrame) -> Chunk:
+    """Read and check a few records.
+
+    Returns:
+        `(signals [n, L, T] int16, one row per segment, what was left out and why)`.
+    """
+    num_samples = round(config.seconds * config.fs)
+    signals: list[np.ndarray] = []
+    rows: list[dict[str, Any]] = []
+    left_out: list[dict[str, str]] = []
+    for meta, result in zip(
+        index.to_dict("records"), SOURCES[config.source].read(config, index), strict=True
+    ):
+        try:
+            if isinstance(result, RecordError):
+                raise result
+            for segment, ecg, flags in _segments(result, config, num_samples):
+                problem = next((f for f in ("nan", *config.exclude) if flags[f]), None)
+                if problem:
+                    where = ", ".join(flags["nan_leads"] if problem == "nan" else flags[f"{problem}s"])
+                    left_out.append(_left_out(meta, problem, f"{meta['record']} segment {segment}: {problem} in {where}"))
+                    continue
+                quantised = np.clip(np.rint(ecg / MICROVOLT), -32768, 32767).astype(np.int16)
+                signals.append(quantised)
+                digest = hashlib.blake2b(quantised.data, digest_size=16).hexdigest()
+                rows.append({"source": config.source, **meta, **result.info, "segment": segment, "digest": digest, **flags})
+        except RecordError as error:
+            left_out.append(_left_out(meta, error.reason, error.detail))
+    stacked = np.stack(signals) if signals else np.empty((0, len(config.leads), num_samples), np.int16)
+    return stacked, rows, left_out
+
+
+def _left_out(meta: Mapping[str, Any], reason: str, detail: str) -> dict[str, str]:
+    return {"record": str(meta["record"]), "reason": reason, "detail": detail}
+
+
+def _segments(
+    recording: Recording, config: PrepareConfig, num_samples: int
+) -> Iterator[tuple[int, np.ndarray, dict[str, Any]]]:
+    """Consecutive windows of one record at the store's rate, with their quality flags."""
+    if not FS_RANGE[0] <= recording.fs <= FS_RANGE[1]:
+        low, high = FS_RANGE
+        raise RecordError("absurd fs", f"sampling rate {recording.fs:g} Hz; expected {low:g} to {high:g} Hz")
+    try:
+        ecg, derived = arrange_leads(recording.signal, recording.leads, config.leads)
+    except LeadError as error:
+        raise RecordError("missing or unknown leads", str(error)) from None
+    # Checked over the leads of the file, before any was derived: derived ones obey the identities by construction.
+    residual = limb_residual(ecg, [name if name not in derived else "" for name in config.leads])
+    length = round(ecg.shape[1] * config.fs / recording.fs)
+    if length < num_samples:
+        raise RecordError("too short", f"{ecg.shape[1] / recording.fs:.2f} s; a segment takes {config.seconds:g} s")
+    valid = np.isfinite(ecg)
+    ecg = np.where(valid, ecg, 0.0)
+    clipped = _clipped(ecg, max(3, round(CLIPPED_MS * recording.fs / 1000)))
+    step = recording.fs / config.fs
+    resampled = resample(ecg, length, axis=1) if length != ecg.shape[1] else ecg
+    for segment in range(length // num_samples):
+        window = resampled[:, segment * num_samples : (segment + 1) * num_samples]
+        raw = slice(int(segment * num_samples * step), int(np.ceil((segment + 1) * num_samples * step)))
+        nan = ~valid[:, raw].all(axis=1)
+        flat = np.ptp(ecg[:, raw], axis=1) < FLAT_MV
+        cut = clipped[:, raw].any(axis=1) & ~flat
+        beyond = np.abs(window).max(axis=1) > 32767 * MICROVOLT
+        flags = {
+            "nan": bool(nan.any()),
+            "nan_leads": _names(config, nan),
+            "flat_lead": bool(flat.any()),
+            "flat_leads": _names(config, flat),
+            "clipped": bool((cut | beyond).any()),
+            "clippeds": _names(config, cut | beyond),
+            "limb_residual_mv": residual,
+            "derived_leads": list(derived),
+        }
+        yield segment, window, flags
+
+
+def _names(config: PrepareConfig, mask: np.ndarray) -> list[str]:
+    return [name for name, yes in zip(config.leads, mask, strict=True) if yes]
+
+
+def _clipped(ecg: np.ndarray, run: int) -> np.ndarray:
+    """Samples `[L, T]` inside a stretch of at least `run` samples resting on the lead's own maximum or minimum."""
+    result = np.zeros(ecg.shape, dtype=bool)
+    for extreme in (ecg.max(axis=1, keepdims=True), ecg.min(axis=1, keepdims=True)):
+        at = np.concatenate([np.zeros((len(ecg), 1), dtype=np.int32), np.cumsum(ecg == extreme, axis=1)], axis=1)
+        if run < at.shape[1]:
+            result[:, : at.shape[1] - run] |= at[:, run:] - at[:, :-run] == run
+    return result
+
+
+def _table(rows: list[dict[str, Any]], labels: Sequence[str]) -> pd.DataFrame:
+    """records.parquet: the common columns first, then labels, quality flags and whatever the source adds."""
+    records = pd.DataFrame(rows).rename(columns={"clippeds": "clipped_leads"})
+    records = records.drop(columns=["nan", "nan_leads", "path"], errors="ignore")
+    first = records.groupby("digest").record.transform("first")
+    records["duplicate_of"] = first.where(records.digest.duplicated(), "")
+    for name in labels:
+        records[name] = [list(x) if isinstance(x, list | tuple | np.ndarray) else [] for x in records[name]]
+    lead = ["source", "record", "segment", "patient", "age", "sex", "fold", *labels]
+    return records[[*lead, *(c for c in records.columns if c not in lead)]]
+
+
+def choose_config(values: Mapping[str, Any]) -> type[PrepareConfig]:
+    """The config class of the source that the values name."""
+    name = values.get("source")
+    if name not in SOURCES:
+        raise ConfigError(f"source: {name!r} is not one of {', '.join(SOURCES)}.")
+    return SOURCES[str(name)].Config
+
+
+def main(argv: Sequence[str]) -> None:
+    """Entry point."""
+    prepare(config_from_cli(choose_config, argv))
+
+
+if __name__ == "__main__":
+    entry_point(main)

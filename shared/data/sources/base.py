@@ -1,0 +1,166 @@
+"""What every source gives to `prepare`: a config class, an index of its records, and their signals."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import pandas as pd
+import wfdb
+from pydantic import Field, field_validator
+
+from shared.config import RepoPath, Section
+from shared.errors import UserError
+from shared.leads import LEADS, parse_leads
+
+MILLIVOLT = {"mv": 1.0, "uv": 1e-3, "µv": 1e-3, "v": 1e3}
+
+
+class PrepareConfig(Section):
+    """What is common to every source. The store holds `seconds` of every record at `fs`, leads in this order."""
+
+    source: str
+    root: RepoPath | None = Field(None, description="folder of the database")
+    out: RepoPath = Field(description="folder of the store to write")
+    fs: float = Field(250.0, ge=25, le=2000, description="sampling rate of the store, Hz")
+    seconds: float = Field(10.0, gt=0.5, description="length of a segment, s")
+    leads: tuple[str, ...] = LEADS
+    exclude: tuple[Literal["flat_lead", "clipped"], ...] = Field(
+        ("flat_lead",), description="flags that leave a segment out; NaN always does, since int16 cannot hold it"
+    )
+    limit: int | None = Field(None, ge=1, description="read only the first records")
+    workers: int = Field(-1, description="parallel jobs; -1 = one a core")
+    backend: Literal["loky", "dask", "threading", "sequential"] = "loky"
+    chunk: int = Field(32, ge=1, description="records a job reads at a time")
+    shard: int = Field(8192, ge=1, description="segments in one signals-*.npy")
+    overwrite: bool = False
+
+    @field_validator("leads", mode="before")
+    @classmethod
+    def _names(cls, value: object) -> object:
+        return parse_leads(value) if isinstance(value, str | list | tuple) else value
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One record as read.
+
+    Attributes:
+        signal: `[L, T]` float32, mV.
+        fs: Hz.
+        leads: names as in the header.
+        info: further columns for `records.parquet` known only after reading (age, labels in a header, …).
+    """
+
+    signal: np.ndarray
+    fs: float
+    leads: Sequence[str]
+    info: dict[str, Any] = field(default_factory=dict)
+
+
+class RecordError(Exception):
+    """One record cannot be used; it is left out and counted under `reason`."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.reason, self.detail)
+
+
+class Source(Protocol):
+    """A module of this package. To add a database: write one, and one line in `SOURCES`."""
+
+    Config: type[PrepareConfig]
+    LABELS: tuple[str, ...]
+    """Columns that hold a list of label names per record."""
+
+    def index(self, config: Any) -> pd.DataFrame:
+        """One row per record: `record`, `patient`, `age`, `sex`, `fold`, label columns, and what `read` needs."""
+
+    def read(self, config: Any, rows: pd.DataFrame) -> list[Recording | RecordError]:
+        """The signals of these rows, in order; a record that fails is returned as its error."""
+
+
+def read_each(read_one: Callable[[Any], Recording], rows: pd.DataFrame) -> list[Recording | RecordError]:
+    """Apply `read_one` to each row; any failure becomes that record's RecordError, so that one bad file stops nothing."""
+    results: list[Recording | RecordError] = []
+    for row in rows.itertuples(index=False):
+        try:
+            results.append(read_one(row))
+        except RecordError as error:
+            results.append(error)
+        except Exception as error:  # a third-party reader raises anything on a broken file
+            results.append(RecordError("unreadable", f"{row.record}: {type(error).__name__}: {error}"))
+    return results
+
+
+def read_wfdb(path: Path) -> tuple[Recording, list[str]]:
+    """Read one WFDB record as float32 mV; also its header comments.
+
+    Args:
+        path: without extension.
+
+    Raises:
+        RecordError: missing or unreadable header, missing or truncated signal file, unknown unit.
+    """
+    try:
+        record = wfdb.rdrecord(str(path), return_res=32)
+    except Exception as error:
+        raise _diagnose(path, error) from None
+    if record.p_signal is None:
+        raise RecordError("unreadable header", f"{path}.hea names no signal")
+    scale = []
+    for name, unit in zip(record.sig_name, record.units, strict=True):
+        if str(unit).lower() not in MILLIVOLT:
+            raise RecordError("unknown unit", f"{path}: lead {name} is in {unit!r}; expected mV, uV or V")
+        scale.append(MILLIVOLT[str(unit).lower()])
+    signal = np.ascontiguousarray(record.p_signal.T * np.array(scale, dtype=np.float32)[:, None], dtype=np.float32)
+    return Recording(signal, float(record.fs), record.sig_name), list(record.comments or [])
+
+
+def _diagnose(path: Path, error: Exception) -> RecordError:
+    """Why a record could not be read. Looked into after the failure only: parsing a header twice halves the speed."""
+    header_file = path.with_name(f"{path.name}.hea")
+    if not header_file.is_file():
+        return RecordError("missing file", f"{header_file} does not exist")
+    try:
+        header = wfdb.rdheader(str(path))
+    except Exception as header_error:
+        return RecordError("unreadable header", f"{header_file}: {type(header_error).__name__}: {header_error}")
+    for name in sorted(set(header.file_name or [])):
+        if not (path.parent / name).is_file():
+            return RecordError("missing file", f"{header_file} names {name}, which does not exist beside it")
+    return RecordError("unreadable signal", f"{path}: truncated or damaged ({type(error).__name__}: {error})")
+
+
+def require_root(root: Path | None, *files: str) -> Path:
+    """The database folder, with the files it must hold.
+
+    Raises:
+        UserError: no folder given, or it is not the database.
+    """
+    if root is None:
+        raise UserError("`root` is not set: give the folder of the database, e.g. root=/data/ptb-xl.")
+    if not root.is_dir():
+        raise UserError(f"root {root} is not a folder. Give the folder that holds {', '.join(files) or 'the records'}.")
+    for name in files:
+        if not (root / name).is_file():
+            raise UserError(f"{root} holds no {name}. Point `root` at the unpacked database.")
+    return root
+
+
+def fold_by_patient(patients: pd.Series, num_folds: int = 10) -> pd.Series:
+    """A fold 1…num_folds from the patient's name alone: the same for every machine, order and subset."""
+
+    def fold(name: str) -> int:
+        digest = hashlib.blake2b(name.encode(), digest_size=8).digest()
+        return 1 + int.from_bytes(digest, "little") % num_folds
+
+    return patients.astype(str).map(fold)

@@ -1,0 +1,37 @@
+"""InputSpec: the preprocessing contract between a model and its data. Free of torch, so that preparing stays light."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from shared.config import Section
+from shared.leads import LEADS, parse_leads
+
+
+class InputSpec(Section):
+    """What a model's input is. Part of its config and checkpoint; every evaluation applies it from there."""
+
+    fs: float = Field(250.0, gt=0, le=10_000, description="sampling rate, Hz")
+    leads: tuple[str, ...] = Field(LEADS, description="names in order, or a group: all, limb, precordial, independent")
+    num_samples: int = Field(2250, ge=1, description="window length, samples")
+    highpass: float | None = Field(None, gt=0, description="Hz; zero-phase Butterworth of order 5, before the low-pass")
+    lowpass: float | None = Field(None, gt=0, description="Hz; zero-phase Butterworth of order 5")
+    standardize: Literal["none", "record", "lead"] = Field(
+        "none", description="mean 0, sd 1 over leads and time together (record) or over time per lead (lead)"
+    )
+
+    @field_validator("leads", mode="before")
+    @classmethod
+    def _names(cls, value: object) -> object:
+        return parse_leads(value) if isinstance(value, str | list | tuple) else value
+
+    @model_validator(mode="after")
+    def _band(self) -> InputSpec:
+        for name, edge in (("highpass", self.highpass), ("lowpass", self.lowpass)):
+            if edge is not None and edge >= self.fs / 2:
+                raise ValueError(f"{name} {edge:g} Hz is not below half the sampling rate ({self.fs / 2:g} Hz)")
+        if self.highpass is not None and self.lowpass is not None and self.highpass >= self.lowpass:
+            raise ValueError(f"highpass {self.highpass:g} Hz is not below lowpass {self.lowpass:g} Hz")
+        return self
