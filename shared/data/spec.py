@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from shared.config import Section
+from shared.config import RepoPath, Section
 from shared.leads import LEADS, parse_leads
 
 
@@ -35,3 +35,11 @@ class InputSpec(Section):
         if self.highpass is not None and self.lowpass is not None and self.highpass >= self.lowpass:
             raise ValueError(f"highpass {self.highpass:g} Hz is not below lowpass {self.lowpass:g} Hz")
         return self
+
+
+class DataConfig(Section):
+    """Which records of which store a training reads."""
+
+    store: RepoPath = Field(description="a folder that `python -m shared.data.prepare` wrote")
+    folds: tuple[int, ...] | None = Field((1, 2, 3, 4, 5, 6, 7, 8), description="training folds; null takes every record")
+    val_folds: tuple[int, ...] | None = Field((9,), description="records for the validation loss and the pictures; null: none")

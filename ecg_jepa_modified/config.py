@@ -1,0 +1,113 @@
+"""Config sections of ECG-JEPA: the model and its masks. Defaults are the paper's values (arXiv 2410.08559)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from shared.config import Section
+from shared.data.spec import InputSpec
+from shared.leads import INDEPENDENT_LEADS
+
+INPUT: dict[str, Any] = {"fs": 250.0, "leads": INDEPENDENT_LEADS, "num_samples": 2500}
+"""Where the method's input differs from InputSpec's own defaults: 10 s of the eight independent leads, in mV as recorded."""
+
+SIZES: dict[str, dict[str, Any]] = {
+    "base": {
+        "embed_dim": 768, "depth": 12, "num_heads": 16,
+        "predictor_dim": 384, "predictor_depth": 6, "predictor_heads": 12,
+    },
+    "small": {
+        "embed_dim": 384, "depth": 12, "num_heads": 8,
+        "predictor_dim": 192, "predictor_depth": 6, "predictor_heads": 6,
+    },
+    "tiny": {
+        "embed_dim": 96, "depth": 4, "num_heads": 4,
+        "predictor_dim": 48, "predictor_depth": 2, "predictor_heads": 4,
+    },
+}  # fmt: skip
+"""Widths and depths by name: `base` is the paper's, `tiny` trains on two CPU cores."""
+
+
+class ModelConfig(Section):
+    """Architecture and objective. `size` fills the widths and depths that are not written out."""
+
+    size: Literal["base", "small", "tiny"] = Field("base", description="base (the paper's), small, or tiny (CPU demo)")
+    input: InputSpec = Field(
+        default_factory=lambda: InputSpec(**INPUT),
+        description="the preprocessing contract; keys left out are the method's: 250 Hz, 8 leads, 2500 samples, raw mV",
+    )
+    patch_size: int = Field(50, ge=1, description="samples per patch")
+    embed_dim: int = Field(768, ge=4)
+    depth: int = Field(12, ge=1)
+    num_heads: int = Field(16, ge=1)
+    mlp_ratio: float = Field(4.0, gt=0)
+    drop_path: float = Field(0.1, ge=0, lt=1, description="rate of the last block; rises linearly from 0 at the first")
+    pos_embed: Literal["sincos", "learnable"] = Field("sincos", description="fixed 2-D table, or one that is trained")
+    predictor: Literal["per_lead"] = Field("per_lead", description="each lead is predicted from its own tokens")
+    predictor_dim: int = Field(384, ge=4)
+    predictor_depth: int = Field(6, ge=1)
+    predictor_heads: int = Field(12, ge=1)
+    loss: Literal["smooth_l1", "l1"] = Field("smooth_l1", description="smooth_l1 (released code) or l1 (the text)")
+    target_norm: Literal["layer", "none"] = Field(
+        "layer", description="parameter-free LayerNorm of the targets, or none"
+    )
+    ema_momentum: tuple[float, float] = Field((0.996, 1.0), description="of the teacher, first and last step; linear")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill(cls, values: Any) -> Any:
+        """What `size` and the method's input say, below what is written out."""
+        if not isinstance(values, Mapping):
+            return values
+        values = {**SIZES.get(str(values.get("size", "base")), {}), **values}
+        if isinstance(values.get("input"), Mapping):
+            values["input"] = {**INPUT, **values["input"]}
+        return values
+
+    @field_validator("ema_momentum")
+    @classmethod
+    def _momentum(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if not 0 <= value[0] <= value[1] <= 1:
+            raise ValueError(f"two momenta with 0 <= first <= last <= 1 are expected, not {value[0]:g}, {value[1]:g}")
+        return value
+
+    @model_validator(mode="after")
+    def _divisible(self) -> ModelConfig:
+        for dim, heads in (("embed_dim", "num_heads"), ("predictor_dim", "predictor_heads")):
+            width, count = getattr(self, dim), getattr(self, heads)
+            if width % count or width % 4:
+                raise ValueError(
+                    f"{dim} {width} must be a multiple of {heads} ({count}) and of 4 (the 2-D sin-cos table)"
+                )
+        if self.input.num_samples % self.patch_size:
+            raise ValueError(
+                f"input.num_samples {self.input.num_samples} is no multiple of patch_size {self.patch_size}"
+            )
+        return self
+
+    @property
+    def num_patches(self) -> int:
+        """Patches per lead."""
+        return self.input.num_samples // self.patch_size
+
+
+class MaskConfig(Section):
+    """How the masked times are drawn; the defaults are the released multi-block masks."""
+
+    kind: Literal["multi_block", "random"] = "multi_block"
+    num_blocks: int = Field(4, ge=1, description="multi_block: blocks whose union is masked")
+    block_ratio: tuple[float, float] = Field(
+        (0.175, 0.225), description="multi_block: range of a block's share of times"
+    )
+    random_ratio: tuple[float, float] = Field((0.6, 0.7), description="random: range of the masked share of times")
+    groups: int = Field(1, ge=1, description="masks per batch; each serves an equal, contiguous part of its records")
+
+    @field_validator("block_ratio", "random_ratio")
+    @classmethod
+    def _range(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if not 0 < value[0] <= value[1] < 1:
+            raise ValueError(f"a range with 0 < low <= high < 1 is expected, not {value[0]:g}, {value[1]:g}")
+        return value

@@ -1,0 +1,170 @@
+"""Time CroPA over the grid against a dense mask with an explicit softmax, in the model of the published size.
+
+    python scripts/benchmarks/ecg_jepa.py [--batch 8] [--repeats 5] [--size base]
+
+Both versions run the same weights through the same code; only the encoder's attention differs (the predictor's does not),
+so the ratios are CroPA's alone. They take turns, so that other load on the machine falls on both; figures are medians,
+and each ratio is the median over the turns. On CUDA both run under bf16 autocast.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from ecg_jepa_modified.config import MaskConfig, ModelConfig
+from ecg_jepa_modified.masking import draw_mask
+from ecg_jepa_modified.model import ECGJEPA
+from shared.nn import Attend
+
+TARGETS = {"training step": 1.25, "encoding": 1.4, "score memory": 6.0}
+
+
+class PlainECGJEPA(ECGJEPA):
+    """The same model with dense attention in both encoders: all S × S scores, those outside the pattern masked away."""
+
+    def use_plain_attention(self) -> None:
+        for encoder in (self.encoder, self.target_encoder):
+            encoder.attend = self.plain_attend  # type: ignore[method-assign]
+
+    def use_cropa(self) -> None:
+        for encoder in (self.encoder, self.target_encoder):
+            encoder.__dict__.pop("attend", None)
+
+    def plain_attend(self, num_leads: int) -> Attend:
+        masks: dict[int, Tensor] = {}  # one per forward pass, not one per block
+
+        def over_all(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            tokens = torch.arange(q.shape[2], device=q.device)
+            num_times = len(tokens) // num_leads
+            if num_times not in masks:
+                lead, moment = tokens // num_times, tokens % num_times
+                masks[num_times] = (lead[:, None] == lead) | (moment[:, None] == moment)  # [S, S]
+            scores = (q @ k.transpose(-2, -1)) / math.sqrt(q.shape[-1])
+            weights = scores.masked_fill(~masks[num_times], -math.inf).softmax(-1)
+            return weights.to(v.dtype) @ v
+
+        return over_all
+
+
+class ScoreBytes(TorchDispatchMode):
+    """Counts the bytes of the attention probabilities that a softmax materialises."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if func is torch.ops.aten._softmax.default:
+            self.total += out.numel() * out.element_size()
+        return out
+
+
+def main() -> None:
+    """Print the table; the last column says what is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--size", default="base", choices=["base", "small", "tiny"])
+    args = parser.parse_args()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.manual_seed(0)
+    model = PlainECGJEPA(ModelConfig(size=args.size)).to(device).train()
+    students = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(students, lr=1e-5, weight_decay=0.05, fused=True)
+    generator = torch.Generator().manual_seed(0)
+    ecg = torch.randn(args.batch, 8, 2500, generator=generator).to(device)
+    # Multi-block masks hide about 59 % of the times; both versions of a turn see the same one.
+    masks = [draw_mask(MaskConfig(), 50, generator) for _ in range(args.repeats + 1)]
+
+    def train(turn: int) -> None:
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            loss = model(ecg, masks[turn])["loss"]
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        model.update_target(0.996)
+
+    def encode(_: int) -> Tensor:
+        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            return model.target_encoder.embed(ecg)
+
+    print(f"ECG-JEPA {args.size}, batch {args.batch}, {describe(device)}, torch {torch.__version__}")
+    print(f"largest difference of the two encodings: {check_equal(model, encode):.1e}")
+    rows = [compare("training step", train, model, args.repeats), compare("encoding", encode, model, args.repeats)]
+    sizes = [score_bytes(model, use, encode) for use in (model.use_plain_attention, model.use_cropa)]
+    print(f"{'':16}{'dense mask':>14}{'CroPA grid':>14}{'ratio':>9}{'asked':>9}")
+    for name, plain, ours, ratio, spread in rows:
+        print(f"{name:16}{plain:12.3f} s{ours:12.3f} s{ratio:8.2f}×{TARGETS[name]:8.2f}×   (turns: {spread})")
+    megabytes = [size / 2**20 for size in sizes]
+    print(f"{'score memory':16}{megabytes[0]:10.1f} MiB{megabytes[1]:10.1f} MiB{sizes[0] / sizes[1]:8.2f}×{TARGETS['score memory']:8.2f}×")
+
+
+def compare(
+    name: str, run: Callable[[int], Any], model: PlainECGJEPA, repeats: int
+) -> tuple[str, float, float, float, str]:
+    """Median seconds of both versions, the median ratio, and the ratios of all turns; turn 0 warms up."""
+    plain, ours = [], []
+    for turn in range(repeats + 1):
+        # The order alternates, so that neither version always finds the other's caches.
+        for version in ("plain", "ours") if turn % 2 else ("ours", "plain"):
+            if version == "plain":
+                model.use_plain_attention()
+            else:
+                model.use_cropa()
+            seconds = timed(run, turn)
+            (plain if version == "plain" else ours).append(seconds)
+    ratios = [a / b for a, b in zip(plain[1:], ours[1:], strict=True)]
+    spread = ", ".join(f"{ratio:.2f}" for ratio in ratios)
+    return name, statistics.median(plain[1:]), statistics.median(ours[1:]), statistics.median(ratios), spread
+
+
+def timed(run: Callable[[int], Any], turn: int) -> float:
+    """Seconds of one run, the device's queue included."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    run(turn)
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def check_equal(model: PlainECGJEPA, encode: Callable[[int], Tensor]) -> float:
+    """Largest difference between the embeddings of the two versions."""
+    model.use_plain_attention()
+    plain = encode(0)
+    model.use_cropa()
+    return (plain - encode(0)).abs().max().item()
+
+
+def score_bytes(model: PlainECGJEPA, use: Callable[[], None], encode: Callable[[int], Tensor]) -> float:
+    """Bytes of attention probabilities per block while a batch is encoded."""
+    use()
+    with ScoreBytes() as count:
+        encode(0)
+    return count.total / model.config.depth
+
+
+def describe(device: torch.device) -> str:
+    """The device in words."""
+    if device.type == "cuda":
+        return f"{torch.cuda.get_device_name()}, bf16 autocast"
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "CPU")
+    return f"{name}, {torch.get_num_threads()} threads, float32"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,129 @@
+"""Weights in and out: safetensors with their config inside, and released checkpoints under foreign names. No pickled objects."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from shared.config import repo_path
+from shared.errors import UserError
+
+WEIGHTS = "model.safetensors"
+
+
+class CheckpointError(UserError):
+    """A checkpoint is missing, damaged, or of another model."""
+
+
+def save_weights(path: Path, state: Mapping[str, Tensor], method: str, config: Mapping[str, Any]) -> None:
+    """Write weights with their method and config in the header; the final name appears only when the file is whole."""
+    partial = path.with_name(f".{path.name}.partial")
+    tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
+    save_file(tensors, partial, metadata={"method": method, "config": json.dumps(config)})
+    os.replace(partial, path)
+
+
+def read_weights(path: Path) -> tuple[dict[str, Tensor], str, dict[str, Any]]:
+    """State dict, method and config of a `model.safetensors` that this project wrote.
+
+    Raises:
+        CheckpointError: it cannot be read, or carries no config.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            meta = file.metadata() or {}
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path} is not a readable safetensors file: {error}") from None
+    if "config" not in meta or "method" not in meta:
+        raise CheckpointError(f"{path} carries no config: it was not written by this project.")
+    return state, meta["method"], json.loads(meta["config"])
+
+
+def find_weights(run_or_file: str | Path) -> Path:
+    """The weights of a run folder (its newest checkpoint), a checkpoint folder, or the file itself.
+
+    Raises:
+        CheckpointError: nothing there.
+    """
+    path = repo_path(run_or_file)
+    if path.is_file():
+        return path
+    for folder in (path, newest_checkpoint(path)):
+        if folder is not None and (folder / WEIGHTS).is_file():
+            return folder / WEIGHTS
+    raise CheckpointError(
+        f"{path} holds no weights. Give a run folder (with checkpoints/*/{WEIGHTS}), such a file, or a released .pth."
+    )
+
+
+def newest_checkpoint(run: Path) -> Path | None:
+    """The checkpoint folder with the highest step, if any."""
+    found = sorted((run / "checkpoints").glob("step-*"), key=lambda p: int(p.name.split("-")[1]))
+    return found[-1] if found else None
+
+
+def load_state(model: nn.Module, state: Mapping[str, Tensor], origin: str | Path, verbose: bool = False) -> None:
+    """Load a state dict that must match the model completely.
+
+    Args:
+        model: gets the weights.
+        state: by the model's own names.
+        origin: what to call the file in messages.
+        verbose: print the counts also when all is well.
+
+    Raises:
+        CheckpointError: any key missing, unexpected or of another shape; all are listed, nothing is loaded.
+    """
+    own = model.state_dict()
+    missing = [name for name in own if name not in state]
+    unexpected = [name for name in state if name not in own]
+    wrong = [
+        f"{name} (file {tuple(state[name].shape)}, model {tuple(own[name].shape)})"
+        for name in own
+        if name in state and state[name].shape != own[name].shape
+    ]
+    matched = len(own) - len(missing) - len(wrong)
+    counts = f"{matched} matched, {len(missing)} missing, {len(unexpected)} unexpected, {len(wrong)} wrong shape"
+    if missing or unexpected or wrong:
+        lists = [
+            f"\n  {title}: {', '.join(names[:8])}{f', … {len(names) - 8} more' if len(names) > 8 else ''}"
+            for title, names in (("missing", missing), ("unexpected", unexpected), ("wrong shape", wrong))
+            if names
+        ]
+        raise CheckpointError(f"{origin} does not fit {type(model).__name__}: {counts}.{''.join(lists)}")
+    model.load_state_dict(state)
+    if verbose:
+        print(f"{origin}: {counts}")
+
+
+def read_released(path: str | Path, key: str) -> dict[str, Tensor]:
+    """State dict of a released `.pth`, read with `weights_only=True`.
+
+    Args:
+        path: the file.
+        key: where the file nests the state (`model`, `encoder`); a bare state dict is taken as it is.
+
+    Raises:
+        CheckpointError: missing, damaged, or not a dict of tensors.
+    """
+    path = repo_path(path)
+    if not path.is_file():
+        raise CheckpointError(f"checkpoint {path} does not exist.")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for a damaged or unsafe file
+        raise CheckpointError(f"{path} cannot be read with weights_only=True: {str(error).splitlines()[0]}") from None
+    state = content.get(key, content) if isinstance(content, dict) else None
+    tensors = {k: v for k, v in state.items() if isinstance(v, Tensor)} if isinstance(state, dict) else {}
+    if not tensors:
+        raise CheckpointError(f"{path} holds no state dict under {key!r} or at top level.")
+    return tensors

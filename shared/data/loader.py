@@ -1,0 +1,110 @@
+"""Batches from a store. Each batch depends on (seed, epoch, batch number) alone, so a resumed run continues exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from shared.data.spec import InputSpec
+from shared.data.store import ECGStore
+from shared.data.transforms import even_starts
+
+
+class EpochBatches(Dataset[tuple[Tensor, Tensor]]):
+    """The batches of one epoch: item b is the whole batch b, `(signals [n, L, T] int16, record indices [n])`.
+
+    Records are shuffled over all ranks and dealt out by rank; an incomplete last batch is left out, so that every step
+    of every rank has the same size. Windows start at a random sample.
+
+    Args:
+        store: where the signals are.
+        indices: the records to draw from.
+        spec: leads and window length.
+        batch_size: per rank.
+        seed, epoch: what the shuffle and the windows depend on.
+        rank, world_size: this process and their number.
+
+    Raises:
+        ValueError: fewer records than one batch on all ranks.
+    """
+
+    def __init__(
+        self,
+        store: ECGStore,
+        indices: np.ndarray,
+        spec: InputSpec,
+        batch_size: int,
+        *,
+        seed: int,
+        epoch: int,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        self.store, self.spec = store, spec
+        self.rows = store.rows_for(spec)
+        num_batches = len(indices) // (batch_size * world_size)
+        if num_batches == 0:
+            raise ValueError(
+                f"{len(indices)} records are fewer than one batch of {batch_size} on {world_size} process(es). "
+                "Lower the batch size or use more records."
+            )
+        rng = np.random.default_rng([seed, epoch])
+        order = rng.permutation(indices)[: num_batches * batch_size * world_size]
+        self.batches = order.reshape(num_batches, world_size, batch_size)[:, rank]
+        self.stream = [seed, epoch, rank]
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, batch: int) -> tuple[Tensor, Tensor]:
+        indices = self.batches[batch]
+        rng = np.random.default_rng([*self.stream, batch])
+        starts = rng.integers(0, self.store.num_samples - self.spec.num_samples + 1, len(indices))
+        signals = self.store.read_windows(indices, starts, self.spec.num_samples, self.rows)
+        return torch.from_numpy(signals), torch.from_numpy(indices)
+
+
+def train_batches(batches: EpochBatches, first: int = 0, num_workers: int = 0, pin_memory: bool = False) -> DataLoader:
+    """Iterate over an epoch's batches from batch `first` on, read ahead by `num_workers` processes."""
+    return DataLoader(
+        batches,
+        batch_size=None,
+        sampler=range(first, len(batches)),
+        num_workers=num_workers,
+        pin_memory=pin_memory,
+        # Shuffling and windows have their own generators; this keeps the global one untouched by iterating.
+        generator=torch.Generator(),
+    )
+
+
+def eval_batches(
+    store: ECGStore, indices: np.ndarray, spec: InputSpec, batch_size: int, num_crops: int = 1
+) -> Iterator[Tensor]:
+    """Evenly spaced windows of the records in order.
+
+    Yields:
+        `[n, num_crops, L, T]` int16, at most `batch_size` records at a time.
+    """
+    rows = store.rows_for(spec)
+    starts = even_starts(store.num_samples, spec.num_samples, num_crops)
+    for first in range(0, len(indices), batch_size):
+        chosen = np.asarray(indices[first : first + batch_size])
+        crops = [
+            store.read_windows(chosen, np.full(len(chosen), start), spec.num_samples, rows) for start in starts
+        ]
+        yield torch.from_numpy(np.stack(crops, axis=1))
+
+
+def read_validation(store: ECGStore, spec: InputSpec, folds: tuple[int, ...] | None, most: int = 512) -> Tensor:
+    """The middle windows of up to `most` records of these folds, `[n, L, T]` int16; none for `folds=None`.
+
+    A few hundred records give a loss with three digits; more would only cost time each epoch.
+    """
+    if folds is None:
+        return torch.empty(0, len(spec.leads), spec.num_samples, dtype=torch.int16)
+    indices = store.select(folds)[:most]
+    return torch.cat(list(eval_batches(store, indices, spec, most)))[:, 0]

@@ -1,0 +1,232 @@
+"""From encoders to a report folder: embed once, run the protocols, write metrics, figures, tables and the page."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from shared.config import to_yaml
+from shared.data.store import ECGStore
+from shared.errors import UserError
+from shared.evaluation.bootstrap import Resamples
+from shared.evaluation.contamination import check_contamination
+from shared.evaluation.embed import embed_cached
+from shared.evaluation.plots import plot_embeddings, plot_scores
+from shared.evaluation.protocols import PROTOCOLS, RANDOM, Context, EvaluateConfig, Result, Split
+from shared.evaluation.report import Figure, scores_table, write_report
+from shared.evaluation.tasks import make_task
+from shared.leads import parse_leads
+from shared.run import pick_device
+
+
+def evaluate(
+    encoder: nn.Module,
+    random_encoder: nn.Module,
+    config: EvaluateConfig,
+    out: Path,
+    *,
+    name: str,
+    trained_on: Mapping[str, Any] | None = None,
+    figures: Sequence[Figure] = (),
+) -> Path:
+    """Evaluate one encoder beside a randomly initialised one of the same architecture.
+
+    Args:
+        encoder: offers `embed`, `embed_dim`, `input_spec`.
+        random_encoder: the same, with random weights.
+        config: store, task, protocols, splits.
+        out: report folder.
+        name: of the encoder, for tables and titles.
+        trained_on: the `data` section of its pretraining config, to look for overlap with the test split.
+        figures: further figures for the page, already written below `out`.
+
+    Returns:
+        The path of `report.html`.
+
+    Raises:
+        UserError: unknown protocol, overlapping splits, no labels, or no protocol that could run.
+    """
+    unknown = [p for p in config.protocols if p not in PROTOCOLS]
+    if unknown:
+        raise UserError(f"unknown protocol {', '.join(unknown)}; the protocols are {', '.join(PROTOCOLS)}.")
+    device = pick_device(config.device)
+    store = ECGStore(config.store)
+    task = make_task(store, config.task, config.single_label)
+    indices, split = make_split(store, task.usable, config)
+    (out / "figures").mkdir(parents=True, exist_ok=True)
+    rows = {
+        row: embed_cached(
+            out / "cache",
+            model,
+            store,
+            indices,
+            leads=None if config.encoder.leads is None else parse_leads(config.encoder.leads),
+            num_crops=config.num_crops,
+            batch_size=config.batch_size,
+            device=device,
+            dtype=torch.bfloat16 if config.precision == "bf16" else None,
+            name=row.replace(" ", "-"),
+        )
+        for row, model in ((name, encoder), (RANDOM, random_encoder))
+    }
+    resamples = Resamples(store.records.patient.to_numpy()[indices[split.test]], config.resamples, config.seed)
+    context = Context(config, store, task, indices, split, rows, resamples, out, device)
+    results, problems = run_protocols(context)
+    notes = check_contamination(trained_on, store, indices[split.test]) + problems
+    for result in results.values():
+        notes += [note for note in result.notes if note not in notes]
+
+    write_embeddings(context, name)
+    write_metrics(out / "metrics.json", results, name)
+    scores_table(results).to_csv(out / "metrics.csv", index=False)
+    drawn = [*draw_figures(context, results, name), *figures]
+    (out / "config.yaml").write_text(to_yaml(config))
+    page = write_report(
+        out / "report.html",
+        title=f"{name}: {task.name}",
+        facts={
+            "store": f"{store.path.name}: {len(store)} records at {store.fs:g} Hz, fingerprint {store.fingerprint[:12]}",
+            "task": f"{task.name}: {', '.join(task.classes[:12])}{' …' if len(task.classes) > 12 else ''}",
+            "records": f"{len(split.train)} train, {len(split.val)} validation, {len(split.test)} test; splits by patient",
+            "intervals": f"95 %, {config.resamples} bootstrap draws of {resamples.num_patients} test patients",
+        },
+        notes=notes,
+        results=results,
+        figures=drawn,
+        config=to_yaml(config),
+    )
+    print_scores(results, notes)
+    print(f"report: {page}")
+    return page
+
+
+def make_split(store: ECGStore, usable: np.ndarray, config: EvaluateConfig) -> tuple[np.ndarray, Split]:
+    """Store rows of all splits, and each split's positions among them.
+
+    Raises:
+        UserError: folds that overlap, a patient in two splits, or a split without a usable record.
+    """
+    folds = {"train": config.train_folds, "val": config.val_folds, "test": config.test_folds}
+    named = [fold for group in folds.values() for fold in group]
+    twice = sorted({fold for fold in named if named.count(fold) > 1})
+    if twice:
+        raise UserError(f"fold(s) {twice} stand in more than one of train_folds, val_folds, test_folds.")
+    chosen = {name: np.flatnonzero(store.records.fold.isin(group) & usable) for name, group in folds.items()}
+    for name, members in chosen.items():
+        if not len(members):
+            raise UserError(f"{name}_folds {list(folds[name])} hold no record with a label of task {config.task!r}.")
+    patients = {name: set(store.records.patient.iloc[members]) for name, members in chosen.items()}
+    for a, b in (("train", "test"), ("train", "val"), ("val", "test")):
+        shared_patients = patients[a] & patients[b]
+        if shared_patients:
+            raise UserError(
+                f"{len(shared_patients)} patients are in {a} and {b} (e.g. {min(shared_patients)}): the folds of "
+                f"{store.path} are not by patient."
+            )
+    indices = np.concatenate(list(chosen.values()))
+    ends = np.cumsum([len(members) for members in chosen.values()])
+    positions = np.split(np.arange(len(indices)), ends[:-1])
+    return indices, Split(*positions)
+
+
+def run_protocols(context: Context) -> tuple[dict[str, Result], list[str]]:
+    """Every protocol that can run, and one sentence for each that cannot.
+
+    Raises:
+        UserError: none could.
+    """
+    results: dict[str, Result] = {}
+    problems: list[str] = []
+    for name in context.config.protocols:
+        try:
+            results[name] = PROTOCOLS[name](context)
+        except ValueError as error:
+            problems.append(f"{name} could not run: {error}")
+    if not results:
+        raise UserError("no protocol could run:\n  " + "\n  ".join(problems))
+    return results, problems
+
+
+def write_embeddings(context: Context, name: str) -> None:
+    """`embeddings.parquet`: who each record is, its split and labels, and its embedding."""
+    split = np.empty(len(context.indices), dtype=object)
+    for part in ("train", "val", "test"):
+        split[getattr(context.split, part)] = part
+    records = context.store.records.iloc[context.indices]
+    table = records[["source", "record", "segment", "patient", "fold"]].reset_index(drop=True)
+    table["split"] = split
+    for c, label in enumerate(context.task.classes):
+        table[f"label_{label}"] = context.labels[:, c]
+    embeddings = context.rows[name]
+    columns = pd.DataFrame(embeddings, columns=[f"e{i:04d}" for i in range(embeddings.shape[1])])
+    pd.concat([table, columns], axis=1).to_parquet(context.out / "embeddings.parquet", index=False)
+
+
+def write_metrics(path: Path, results: Mapping[str, Result], name: str) -> None:
+    """`{protocol: {metric: {value, low, high, n}}}`; other rows as `row/protocol`, differences as `row − random/protocol`."""
+    content: dict[str, Any] = {}
+    for protocol, result in results.items():
+        for row, scores in result.scores.items():
+            content[protocol if row == name else f"{row}/{protocol}"] = scores
+        for row, differences in result.differences.items():
+            content[f"{protocol if row == name else f'{row}/{protocol}'} minus {RANDOM}"] = differences
+    path.write_text(json.dumps(content, indent=1))
+
+
+def draw_figures(context: Context, results: Mapping[str, Result], name: str) -> list[Figure]:
+    """Embedding maps and score bars, as PNG below `figures/`."""
+    folder = context.out / "figures"
+    labels = context.labels
+    single = np.flatnonzero(labels.sum(axis=1) == 1)
+    drawn: list[Figure] = []
+    for method in ("pca", "tsne"):
+        path = folder / f"embeddings_{method}.png"
+        plot_embeddings(
+            path,
+            {row: e[single] for row, e in context.rows.items()},
+            labels[single].argmax(axis=1),
+            context.task.classes,
+            method,
+            seed=context.config.seed,
+        )
+        title = {"pca": "principal components", "tsne": "t-SNE"}[method]
+        drawn.append(Figure(path, f"Embeddings of the records with one label, {title}."))
+    predicting = {protocol: result for protocol, result in results.items() if result.predictions}
+    if predicting:
+        path = folder / "auroc_per_class.png"
+        plot_scores(path, {p: r.scores for p, r in predicting.items()}, context.task.classes)
+        drawn.append(Figure(path, "AUROC per class with 95 % intervals; the dashed line is chance."))
+    return drawn
+
+
+def print_scores(results: Mapping[str, Result], notes: Sequence[str]) -> None:
+    """The main scores in a few lines."""
+    for protocol, result in results.items():
+        metrics = [m for m in ("auroc_macro", "f1_weighted", "labels/silhouette", "labels/davies_bouldin", "kmeans/nmi")]
+        for row, scores in result.scores.items():
+            shown = [f"{m} {scores[m]['value']:.3f} [{scores[m]['low']:.3f}, {scores[m]['high']:.3f}]" for m in metrics if m in scores]
+            print(f"{protocol:<12} {row:<16} {'  '.join(shown)}")
+        for row, scores in result.differences.items():
+            shown = [f"{m} {scores[m]['value']:+.3f} [{scores[m]['low']:+.3f}, {scores[m]['high']:+.3f}]" for m in metrics if m in scores]
+            print(f"{protocol:<12} {row} − random  {'  '.join(shown)}")
+    for note in notes:
+        print(f"note: {note}")
+
+
+def evaluation_folder(weights: Path) -> Path:
+    """Where results go when `out` is not set: `evaluation/` in the run folder, or beside a weights file.
+
+    Raises:
+        UserError: a checkpoint outside any run folder, whose place may not be ours to write to.
+    """
+    for folder in (weights, *weights.parents):
+        if (folder / "checkpoints").is_dir():
+            return folder / "evaluation"
+    raise UserError(f"{weights} is in no run folder: say where the results go, e.g. out=runs/evaluation.")

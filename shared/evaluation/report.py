@@ -1,0 +1,99 @@
+"""The report page: self-contained HTML with scores, pictures and the config."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from shared.evaluation.protocols import RANDOM, Result
+
+MAIN_METRICS = {
+    "auroc_macro": "AUROC macro",
+    "auroc_weighted": "AUROC weighted",
+    "auprc_macro": "AUPRC macro",
+    "f1_macro": "F1 macro",
+    "f1_weighted": "F1 weighted",
+    "labels/silhouette": "silhouette of the labels ↑",
+    "labels/davies_bouldin": "Davies–Bouldin of the labels ↓",
+    "labels/calinski_harabasz": "Calinski–Harabasz of the labels ↑",
+    "kmeans/silhouette": "silhouette of k-means ↑",
+    "kmeans/nmi": "NMI, k-means against labels",
+    "kmeans/ami": "AMI, k-means against labels",
+    "kmeans/ari": "ARI, k-means against labels",
+}
+"""What the page shows, and how it is called; `metrics.json` and `metrics.csv` have everything."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A picture of the report."""
+
+    path: Path
+    caption: str
+
+
+def scores_table(results: Mapping[str, Result]) -> pd.DataFrame:
+    """Every score as one line: protocol, row, metric, value, low, high, n."""
+    lines = []
+    for protocol, result in results.items():
+        groups = [*result.scores.items(), *((f"{row} − {RANDOM}", d) for row, d in result.differences.items())]
+        for row, scores in groups:
+            lines += [
+                {"protocol": protocol, "row": row, "metric": metric, **{k: score[k] for k in ("value", "low", "high", "n")}}  # type: ignore[literal-required]
+                for metric, score in scores.items()
+            ]
+    return pd.DataFrame(lines)
+
+
+def write_report(
+    path: Path,
+    *,
+    title: str,
+    facts: Mapping[str, str],
+    notes: Sequence[str],
+    results: Mapping[str, Result],
+    figures: Sequence[Figure],
+    config: str,
+) -> Path:
+    """Write the page with its pictures inside; returns its path."""
+    environment = Environment(
+        loader=PackageLoader("shared.evaluation", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    page = environment.get_template("report.html.jinja").render(
+        title=title,
+        facts=facts,
+        leaks=[note for note in notes if note.startswith("LEAK")],
+        notes=[note for note in notes if not note.startswith("LEAK")],
+        tables={protocol: _table(result) for protocol, result in results.items()},
+        figures=[(base64.b64encode(figure.path.read_bytes()).decode(), figure.caption) for figure in figures],
+        config=config,
+    )
+    path.write_text(page)
+    return path
+
+
+def _table(result: Result) -> tuple[list[str], list[tuple[str, list[str]]]]:
+    """Column heads and lines of one protocol's table."""
+    some = next(iter(result.scores.values()))
+    metrics = [m for m in MAIN_METRICS if m in some] or list(some)
+    columns = [*result.scores, *(f"{row} − {RANDOM}" for row in result.differences)]
+    lines = []
+    for metric in metrics:
+        cells = []
+        for scores in (*result.scores.values(), *result.differences.values()):
+            signed = "+" if any(scores is d for d in result.differences.values()) else ""
+            score = scores.get(metric)
+            cells.append(format_interval(score, signed) if score else "–")
+        lines.append((MAIN_METRICS.get(metric, metric), cells))
+    return columns, lines
+
+
+def format_interval(score: Mapping[str, float], sign: str = "") -> str:
+    """`0.812 [0.790, 0.833]`, with as many digits as the size of the value asks for."""
+    digits = 3 if abs(score["value"]) < 100 else 1
+    return f"{score['value']:{sign}.{digits}f} [{score['low']:{sign}.{digits}f}, {score['high']:{sign}.{digits}f}]"

@@ -1,0 +1,71 @@
+"""Optimizer by name and schedule, from timm; both a function of the step alone."""
+
+from __future__ import annotations
+
+import timm.optim
+import torch
+from pydantic import Field
+from timm.scheduler import CosineLRScheduler
+from torch import nn
+
+from shared.config import Section
+from shared.errors import UserError
+
+
+class OptimConfig(Section):
+    """How a model is trained. `batch_size` is the effective one, over all GPUs and accumulation steps."""
+
+    optimizer: str = Field("adamw", description="any timm optimizer")
+    epochs: int = Field(800, ge=1)
+    batch_size: int = Field(1024, ge=1)
+    micro_batch: int | None = Field(None, ge=1, description="records per GPU at a time; the rest is accumulated")
+    lr: float = Field(1.5e-4, gt=0)
+    lr_reference_batch: int | None = Field(
+        256, ge=1, description="the learning rate is lr x batch_size / this; null takes lr as it is"
+    )
+    min_lr: float = Field(0.0, ge=0)
+    warmup_epochs: float = Field(40.0, ge=0)
+    weight_decay: float = Field(0.01, ge=0, description="not on biases, norms and other 1-D parameters")
+    betas: tuple[float, float] = (0.9, 0.95)
+    clip_grad: float | None = Field(None, gt=0, description="largest norm of the whole gradient")
+
+    @property
+    def peak_lr(self) -> float:
+        """The learning rate after warm-up."""
+        return self.lr * self.batch_size / self.lr_reference_batch if self.lr_reference_batch else self.lr
+
+
+def make_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
+    """The optimizer by timm's name, weight decay on matrices only.
+
+    Raises:
+        UserError: timm knows no such optimizer.
+    """
+    names = timm.optim.list_optimizers()
+    if config.optimizer not in names:
+        raise UserError(f"optim.optimizer {config.optimizer!r} is not one of timm's: {', '.join(names)}.")
+    takes_betas = "adam" in config.optimizer or "lamb" in config.optimizer or "lion" in config.optimizer
+    return timm.optim.create_optimizer_v2(
+        model,
+        opt=config.optimizer,
+        lr=config.peak_lr,
+        weight_decay=config.weight_decay,
+        betas=config.betas if takes_betas else None,
+    )
+
+
+def make_schedule(optimizer: torch.optim.Optimizer, config: OptimConfig, steps_per_epoch: int) -> CosineLRScheduler:
+    """Linear warm-up, then half a cosine to `min_lr`; call `step_update(step)` before each step."""
+    warmup = round(config.warmup_epochs * steps_per_epoch)
+    total = config.epochs * steps_per_epoch
+    if warmup >= total:
+        raise UserError(f"optim.warmup_epochs {config.warmup_epochs:g} is not below optim.epochs {config.epochs}.")
+    return CosineLRScheduler(
+        optimizer,
+        t_initial=total - warmup,
+        lr_min=config.min_lr,
+        warmup_t=warmup,
+        warmup_lr_init=config.peak_lr / max(warmup, 1),
+        warmup_prefix=True,
+        t_in_epochs=False,
+    )

@@ -1,0 +1,340 @@
+"""One Run: seed, device, precision, ranks, run folder, logs, checkpoints, resume.
+
+Everything random in a step is a function of (seed, step, rank), so a resumed run continues exactly without storing
+generator states: the weights, the optimizer, the scaler and the step number are the whole state.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from datetime import timedelta
+from pathlib import Path
+from types import FrameType
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.tensorboard import SummaryWriter
+
+from shared.checkpoints import WEIGHTS, CheckpointError, load_state, newest_checkpoint, read_weights, save_weights
+from shared.config import RepoPath, Section, to_yaml
+from shared.errors import UserError
+
+M = TypeVar("M", bound=nn.Module)
+
+
+class RunConfig(Section):
+    """Where a run writes, and on what it runs. Nothing here changes what is computed, but the seed and the precision."""
+
+    out: RepoPath = Field(description="run folder")
+    seed: int = Field(0, ge=0)
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    compile: bool = False
+    num_workers: int = Field(0, ge=0, description="processes reading ahead; 0 reads in place, which is fastest from memory")
+    checkpoint_every: int = Field(10, ge=1, description="epochs")
+    keep_checkpoints: int = Field(2, ge=1, description="newest ones kept")
+    overwrite: bool = Field(False, description="delete what the run folder holds and start anew")
+
+
+class Stop(Exception):
+    """A signal asked the run to end; raised after the checkpoint was written."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signal.Signals(signum).name)
+        self.exit_code = 128 + signum
+
+
+class Run:
+    """The setting of one training run. Use as a context manager.
+
+    Args:
+        config: the `run` section.
+        resolved: the whole config, written to the folder and into every checkpoint.
+        method: name stored beside the weights.
+
+    Raises:
+        UserError: the folder holds a run with other settings, or the device is not there.
+    """
+
+    def __init__(self, config: RunConfig, resolved: Section, method: str) -> None:
+        self.config, self.resolved, self.method = config, resolved, method
+        self.rank, self.world_size, local_rank = _join_ranks()
+        self.device = pick_device(config.device, local_rank)
+        self.out = config.out
+        self.step = 0
+        self._signal: int | None = None
+        self._handlers: dict[int, Any] = {}
+        self._log_file: Any = None
+        self._board: SummaryWriter | None = None
+        amp_dtype = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[config.precision]
+        self.amp_dtype = amp_dtype
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.precision == "fp16")
+        if self.device.type == "cuda":
+            torch.set_float32_matmul_precision("high")
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes."""
+        return self.rank == 0
+
+    @property
+    def quiet(self) -> bool | None:
+        """tqdm's `disable`: None shows bars on a terminal only, and only the main process shows any."""
+        return None if self.is_main else True
+
+    def __enter__(self) -> Run:
+        if self.is_main:
+            self._claim_folder()
+            self._log_file = (self.out / "log.jsonl").open("a")
+            self._board = SummaryWriter(str(self.out / "tensorboard"))
+        if self.world_size > 1:
+            dist.barrier()
+        for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+            self._handlers[signum] = signal.signal(signum, self._on_signal)
+        seed_everything(self.config.seed)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for signum, handler in self._handlers.items():
+            signal.signal(signum, handler)
+        if self._log_file:
+            self._log_file.close()
+        if self._board:
+            self._board.close()
+        if self.world_size > 1:
+            dist.destroy_process_group()
+
+    # ------------------------------------------------------------ model and step
+
+    def wrap(self, model: M) -> M | DistributedDataParallel:
+        """The model on its device, compiled and distributed as the config says."""
+        model = model.to(self.device)
+        if self.config.compile:
+            model.compile(dynamic=True)
+        if self.world_size > 1:
+            ids = [self.device.index] if self.device.type == "cuda" else None
+            return DistributedDataParallel(model, device_ids=ids)
+        return model
+
+    def autocast(self) -> torch.autocast:
+        """Mixed precision as configured; a no-op for fp32."""
+        return torch.autocast(self.device.type, dtype=self.amp_dtype, enabled=self.amp_dtype is not None)
+
+    def begin_step(self, step: int, device: torch.device | None = None) -> torch.Generator:
+        """Seed everything random in this step and return the generator for masks, on the given device or the run's."""
+        self.step = step
+        seed = int(np.random.SeedSequence([self.config.seed, step, self.rank]).generate_state(1, np.uint64)[0] >> 1)
+        torch.manual_seed(seed)
+        return torch.Generator(device or self.device).manual_seed(seed)
+
+    def accumulating(self, model: nn.Module, last: bool) -> AbstractContextManager[Any]:
+        """Context of one micro-batch's backward: ranks exchange gradients in the last one only."""
+        return nullcontext() if last or not isinstance(model, DistributedDataParallel) else model.no_sync()
+
+    def update(self, model: nn.Module, optimizer: torch.optim.Optimizer, clip_grad: float | None) -> Tensor:
+        """Unscale, clip, step and clear the gradients; returns the gradient's norm before clipping."""
+        self.scaler.unscale_(optimizer)
+        norm = nn.utils.clip_grad_norm_(model.parameters(), clip_grad if clip_grad is not None else float("inf"))
+        self.scaler.step(optimizer)
+        self.scaler.update()
+        optimizer.zero_grad(set_to_none=True)
+        return norm
+
+    def share_of(self, batch_size: int) -> int:
+        """This rank's part of the effective batch.
+
+        Raises:
+            UserError: it does not divide evenly.
+        """
+        if batch_size % self.world_size:
+            raise UserError(
+                f"optim.batch_size {batch_size} is the effective batch and must divide over {self.world_size} processes."
+            )
+        return batch_size // self.world_size
+
+    def mean_over_ranks(self, values: Mapping[str, Tensor | float]) -> dict[str, float]:
+        """Floats averaged over all ranks."""
+        stacked = torch.stack([torch.as_tensor(v, dtype=torch.float32, device=self.device) for v in values.values()])
+        if self.world_size > 1:
+            dist.all_reduce(stacked)
+            stacked /= self.world_size
+        return dict(zip(values, stacked.tolist(), strict=True))
+
+    # ------------------------------------------------------------ logs and checkpoints
+
+    def log(self, step: int, **values: float) -> None:
+        """One line in `log.jsonl` and one point per value in TensorBoard; main rank only."""
+        if not self.is_main:
+            return
+        self._log_file.write(json.dumps({"step": step, "time": round(time.time(), 3), **values}) + "\n")
+        self._log_file.flush()
+        assert self._board is not None
+        for name, value in values.items():
+            self._board.add_scalar(name, value, step)
+
+    def save(self, model: nn.Module, step: int, **state: Any) -> None:
+        """Write `checkpoints/step-N/` (weights and training state); it appears under its name only when whole.
+
+        Args:
+            model: unwrapped.
+            step: optimizer steps done.
+            state: what else a resumed run needs; objects with `state_dict`, tensors, numbers.
+        """
+        if not self.is_main:
+            return
+        folder = self.out / "checkpoints" / f"step-{step:08d}"
+        partial = folder.with_name(f".{folder.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        save_weights(partial / WEIGHTS, model.state_dict(), self.method, self.resolved.model_dump(mode="json"))
+        content = {k: v.state_dict() if hasattr(v, "state_dict") else v for k, v in state.items()}
+        torch.save({"step": step, "scaler": self.scaler.state_dict(), **content}, partial / "state.pt")
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(partial, folder)
+        for old in sorted(folder.parent.glob("step-*"))[: -self.config.keep_checkpoints]:
+            shutil.rmtree(old)
+
+    def resume(self, model: nn.Module, **state: Any) -> int:
+        """Load the newest checkpoint into the model and the objects given; their names as in `save`.
+
+        Returns:
+            The number of steps done; 0 where there is no checkpoint.
+        """
+        folder = newest_checkpoint(self.out)
+        if folder is None:
+            return 0
+        weights, method, _ = read_weights(folder / WEIGHTS)
+        if method != self.method:
+            raise CheckpointError(f"{folder} is a run of {method}, not of {self.method}. Choose another run.out.")
+        load_state(model, weights, folder)
+        saved = torch.load(folder / "state.pt", map_location=self.device, weights_only=True)
+        self.scaler.load_state_dict(saved["scaler"])
+        for name, target in state.items():
+            target.load_state_dict(saved[name])
+        if self.is_main:
+            print(f"resuming {self.out} after step {saved['step']}")
+        return int(saved["step"])
+
+    def check_signal(self) -> bool:
+        """Whether a signal asked to stop, agreed between all ranks."""
+        wanted = self._signal or 0
+        if self.world_size > 1:
+            agreed = torch.tensor(wanted, device=self.device)
+            dist.all_reduce(agreed, op=dist.ReduceOp.MAX)
+            wanted = int(agreed)
+        self._signal = wanted or None
+        return wanted > 0
+
+    def stop(self) -> Stop:
+        """The exception to raise once the checkpoint is written."""
+        if self.is_main:
+            print(f"\nstopped at step {self.step}: saved in {self.out}. The same command continues.")
+        return Stop(self._signal or signal.SIGTERM)
+
+    def _on_signal(self, signum: int, _frame: FrameType | None) -> None:
+        if self._signal is not None and signum == signal.SIGINT:
+            raise KeyboardInterrupt  # a second Ctrl-C does not wait
+        self._signal = signum
+
+    def _claim_folder(self) -> None:
+        """Make the folder, or check that it holds this very run."""
+        if self.config.overwrite and (self.out / "config.yaml").is_file():
+            shutil.rmtree(self.out)
+        self.out.mkdir(parents=True, exist_ok=True)
+        newest = newest_checkpoint(self.out)
+        if newest is not None:
+            _, _, saved = read_weights(newest / WEIGHTS)
+            other = sorted(different_keys(saved, self.resolved.model_dump(mode="json")))
+            if other:
+                raise UserError(
+                    f"{self.out} holds a run with other settings: {', '.join(other)}. "
+                    "Give another run.out, or run.overwrite=true to start anew."
+                )
+        (self.out / "config.yaml").write_text(to_yaml(self.resolved))
+
+
+def different_keys(saved: Mapping[str, Any], now: Mapping[str, Any]) -> set[str]:
+    """Top-level or `section.key` names whose values differ; where and on what a run executes does not count."""
+    free = {"run.out", "run.device", "run.compile", "run.num_workers", "run.overwrite"}
+    free |= {"run.checkpoint_every", "run.keep_checkpoints"}
+    keys: set[str] = set()
+    for name in saved.keys() | now.keys():
+        a, b = saved.get(name), now.get(name)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            keys |= {f"{name}.{key}" for key in a.keys() | b.keys() if a.get(key) != b.get(key)}
+        elif a != b:
+            keys.add(name)
+    return keys - free
+
+
+def pick_device(name: str, local_rank: int = 0) -> torch.device:
+    """`auto` takes this rank's GPU where there is one.
+
+    Raises:
+        UserError: an unknown device, or a GPU that is not there.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UserError(f"run.device {name!r} is not a device; expected auto, cpu, cuda or cuda:N.") from None
+    if device.type == "cuda":
+        if not torch.cuda.is_available():
+            raise UserError(f"run.device is {name!r} but no CUDA GPU is visible. Use run.device=cpu, or check the driver.")
+        device = torch.device("cuda", device.index if device.index is not None else local_rank)
+        torch.cuda.set_device(device)
+    return device
+
+
+def require_finite(loss: float, step: int) -> None:
+    """Stop a run whose loss is no number; the last good checkpoint stays.
+
+    Raises:
+        UserError: NaN or infinite.
+    """
+    if not math.isfinite(loss):
+        raise UserError(
+            f"the loss is {loss} at step {step}. Lower optim.lr, set optim.clip_grad, or use run.precision=bf16 or fp32; "
+            "the run continues from its last checkpoint."
+        )
+
+
+def seed_everything(seed: int) -> None:
+    """Seed numpy's and torch's global generators; what a model is initialised from."""
+    np.random.seed(seed)  # noqa: NPY002 (libraries that use the global one)
+    torch.manual_seed(seed)
+
+
+def exit_on_stop(main: Callable[[Sequence[str]], object]) -> Callable[[Sequence[str]], object]:
+    """Turn a Stop into its exit code (130 after SIGINT), once everything is saved."""
+
+    def wrapped(argv: Sequence[str]) -> None:
+        try:
+            main(argv)
+        except Stop as stop:
+            raise SystemExit(stop.exit_code) from None
+
+    return wrapped
+
+
+def _join_ranks() -> tuple[int, int, int]:
+    """`(rank, world size, local rank)` as torchrun says; joins the process group where there is more than one."""
+    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    local = int(os.environ.get("LOCAL_RANK", 0))
+    if world > 1 and not dist.is_initialized():
+        backend = "nccl" if torch.cuda.is_available() else "gloo"
+        dist.init_process_group(backend, timeout=timedelta(minutes=30))
+    return rank, world, local

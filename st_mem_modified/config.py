@@ -1,0 +1,81 @@
+"""Configs of ST-MEM. Defaults are the paper's (arXiv 2402.09450)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from shared.config import Section
+from shared.data.spec import DataConfig, InputSpec
+from shared.optim import OptimConfig
+from shared.run import RunConfig
+
+INPUT: dict[str, Any] = {"highpass": 0.67, "lowpass": 40.0, "standardize": "record"}
+"""Where the method's input differs from InputSpec's own defaults."""
+
+SIZES: dict[str, dict[str, int]] = {
+    "tiny": {"embed_dim": 128, "depth": 4, "num_heads": 2, "decoder_dim": 64, "decoder_depth": 2, "decoder_heads": 1},
+    "small": {"embed_dim": 384, "depth": 12, "num_heads": 6},
+    "base": {"embed_dim": 768, "depth": 12, "num_heads": 12},
+}
+
+
+class ModelConfig(Section):
+    """Architecture. `size` sets what is not given; the sizes are `tiny` (for the demo), `small` and `base`."""
+
+    size: Literal["tiny", "small", "base"] = "base"
+    input: InputSpec = Field(
+        default_factory=lambda: InputSpec(**INPUT),
+        description="the preprocessing contract; keys left out are the method's: 0.67-40 Hz, 9 s, standardised by record",
+    )
+    patch_size: int = Field(75, ge=1, description="samples")
+    embed_dim: int = Field(768, ge=2)
+    depth: int = Field(12, ge=1)
+    num_heads: int = Field(12, ge=1)
+    head_dim: int = Field(64, ge=1)
+    mlp_ratio: float = Field(4.0, gt=0)
+    drop_path: float = Field(0.0, ge=0, lt=1)
+    mask_ratio: float = Field(0.75, gt=0, lt=1)
+    norm_pix_loss: bool = Field(True, description="targets standardised per patch")
+    decoder_dim: int = Field(256, ge=2)
+    decoder_depth: int = Field(4, ge=1)
+    decoder_heads: int = Field(4, ge=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill(cls, values: Any) -> Any:
+        """What `size` and the method's input say, below what is written out."""
+        if not isinstance(values, Mapping):
+            return values
+        values = {**SIZES.get(str(values.get("size", "base")), {}), **values}
+        if isinstance(values.get("input"), Mapping):
+            values["input"] = {**INPUT, **values["input"]}
+        return values
+
+    @model_validator(mode="after")
+    def _whole_patches(self) -> ModelConfig:
+        if self.input.num_samples % self.patch_size:
+            raise ValueError(
+                f"input.num_samples {self.input.num_samples} is not a multiple of patch_size {self.patch_size}"
+            )
+        if int(self.num_patches * (1 - self.mask_ratio)) < 1:
+            raise ValueError(f"mask_ratio {self.mask_ratio} leaves none of {self.num_patches} patches per lead")
+        return self
+
+    @property
+    def num_patches(self) -> int:
+        """Patches per lead (N)."""
+        return self.input.num_samples // self.patch_size
+
+
+class PretrainConfig(Section):
+    """`python -m st_mem_modified.pretrain`."""
+
+    run: RunConfig
+    data: DataConfig
+    model: ModelConfig = ModelConfig()
+    optim: OptimConfig = OptimConfig()
+    log_every: int = Field(10, ge=1, description="steps between log lines")
+    figure_every: int = Field(20, ge=1, description="epochs between reconstruction figures")

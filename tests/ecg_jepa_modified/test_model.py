@@ -1,0 +1,430 @@
+"""ECG-JEPA: agreement with the reference tensors, the properties of its training, and its refusals."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+from torch import Tensor, nn
+from torch._dynamo.testing import CompileCounter
+
+from ecg_jepa_modified.config import INPUT, ModelConfig
+from ecg_jepa_modified.model import ECGJEPA, ECGJEPAEncoder, load_official, official_name
+from shared.config import REPO_ROOT
+from shared.data.spec import InputSpec
+from shared.leads import INDEPENDENT_LEADS
+
+GOLDEN = REPO_ROOT.parent / "shared" / "golden"
+needs_golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"no reference tensors at {GOLDEN}")
+REFERENCE = ModelConfig(
+    embed_dim=48, depth=2, num_heads=3, predictor_dim=24, predictor_depth=2, predictor_heads=2, drop_path=0.0
+)
+
+
+def small(**changes: Any) -> ModelConfig:
+    """Two leads of six patches: enough for every property."""
+    sizes = {"embed_dim": 16, "depth": 2, "num_heads": 2, "predictor_dim": 8, "predictor_depth": 1, "predictor_heads": 2}
+    grid = {"patch_size": 10, "input": {"leads": "I,II,V1", "num_samples": 60}}
+    return ModelConfig.model_validate({**sizes, **grid, "drop_path": 0.0, **changes})
+
+
+def noise(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def times_mask(*masked: int, length: int = 6) -> Tensor:
+    mask = torch.zeros(length, dtype=torch.bool)
+    mask[list(masked)] = True
+    return mask
+
+
+@pytest.fixture(autouse=True)
+def _same_weights_each_time() -> None:
+    torch.manual_seed(0)
+
+
+# ---------------------------------------------------------------- reference
+
+
+@pytest.fixture(scope="module")
+def golden() -> dict[str, np.ndarray]:
+    return dict(np.load(GOLDEN / "ecg_jepa_a.npz", allow_pickle=False))
+
+
+def reference_model(golden: dict[str, np.ndarray]) -> ECGJEPA:
+    model = ECGJEPA(REFERENCE)
+    state = {official_name(k.removeprefix("state/")): torch.tensor(v) for k, v in golden.items() if k.startswith("state/")}
+    for key in [key for key in state if key.endswith("pos_embed")]:
+        torch.testing.assert_close(model.get_buffer(key).flatten(0, 1), state.pop(key), rtol=0, atol=1e-5)
+    model.load_state_dict(state)
+    return model
+
+
+@needs_golden
+def test_reference_tokens_loss_and_gradients(golden: dict[str, np.ndarray]) -> None:
+    model = reference_model(golden)
+    x, mask = torch.tensor(golden["x"]), torch.tensor(golden["mask"])
+    visible, masked = (~mask).nonzero().T, mask.nonzero().T  # [1, n]
+    context = model.encoder(x, visible=visible[0])
+    predicted = model.predictor(context, 8, visible, masked)
+    # The reference keeps the predictor's outputs at visible times too; only those at masked times enter the loss.
+    reference = torch.tensor(golden["predictor_tokens"]).unflatten(1, (8, -1))[:, :, visible.shape[1] :].flatten(1, 2)
+    for ours, theirs in (
+        (model.target_encoder(x), torch.tensor(golden["target_tokens"])),
+        (context, torch.tensor(golden["context_tokens"])),
+        (predicted, reference),
+    ):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+    terms = model(x, mask)
+    assert terms.loss.item() == pytest.approx(float(golden["loss"]), rel=1e-5)
+    terms.loss.backward()
+    gradients = {key: value for key, value in golden.items() if key.startswith("grad/")}
+    assert gradients
+    for key, value in gradients.items():
+        grad = model.get_parameter(official_name(key.removeprefix("grad/"))).grad
+        torch.testing.assert_close(grad, torch.tensor(value), rtol=1e-4, atol=1e-4 * float(np.abs(value).max()))
+
+
+@needs_golden
+def test_reference_representations_of_every_lead_subset(golden: dict[str, np.ndarray]) -> None:
+    encoder = reference_model(golden).encoder
+    subsets = [key for key in golden if key.startswith("representation/")]
+    assert len(subsets) >= 3
+    for key in subsets:
+        rows = [int(i) for i in key.split("leads_")[1].split("_")]
+        ours = encoder.embed(torch.tensor(golden["x"])[:, rows], [INDEPENDENT_LEADS[i] for i in rows])
+        torch.testing.assert_close(ours, torch.tensor(golden[key]), rtol=1e-5, atol=1e-5)
+
+
+@needs_golden
+def test_released_names_and_shapes_are_the_full_size_encoder() -> None:
+    listed = json.loads((GOLDEN / "ecg_jepa_checkpoint_keys.json").read_text())["encoder"]
+    with torch.device("meta"):
+        encoder = ECGJEPAEncoder(ModelConfig())
+    own = {key: list(value.shape) for key, value in encoder.state_dict().items()}
+    released = {official_name(key): shape for key, shape in listed.items()}
+    assert released.pop("pos_embed") == [encoder.pos_embed.shape[0] * encoder.pos_embed.shape[1], 768]
+    assert own == released
+
+
+# ---------------------------------------------------------------- released files
+
+
+def released_state(encoder: ECGJEPAEncoder) -> dict[str, Tensor]:
+    """An encoder's state under the released names."""
+    names = {"blocks.": "encoder_blocks.blocks.", "patch_embed.": "W_P."}
+    state = {"pos_embed": encoder.pos_embed.detach().flatten(0, 1).clone()}
+    for key, value in encoder.state_dict().items():
+        first = key.split(".")[0] + "."
+        state[key.replace(first, names.get(first, first), 1)] = value.clone()
+    return state
+
+
+@pytest.fixture
+def released() -> tuple[ECGJEPAEncoder, dict[str, Tensor]]:
+    encoder = ECGJEPAEncoder(REFERENCE).eval()
+    return encoder, released_state(encoder)
+
+
+@pytest.mark.parametrize("bare", [True, False])
+def test_load_official_reads_both_forms(
+    released: tuple[ECGJEPAEncoder, dict[str, Tensor]], bare: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    encoder, state = released
+    torch.save(state if bare else {"encoder": state, "epoch": 3}, tmp_path / "a.pth")
+    loaded = load_official(tmp_path / "a.pth", num_heads=3)
+    assert not loaded.training
+    assert loaded.input_spec == InputSpec(**INPUT)
+    assert torch.equal(loaded.embed(noise(1, 8, 2500)), encoder.embed(noise(1, 8, 2500)))
+    assert f"{len(state)} matched, 0 missing, 0 unexpected, 0 wrong shape" in capsys.readouterr().out
+
+
+def break_state(state: dict[str, Tensor], how: str) -> Any:
+    if how == "missing":
+        del state["norm.weight"]
+    elif how == "unexpected":
+        state["decoder.weight"] = torch.zeros(1)
+    elif how == "shape":
+        state["norm.bias"] = torch.zeros(7)
+    elif how == "hybrid":
+        state["pos_embed"] = torch.zeros(950, 48)
+    elif how == "table":
+        state["pos_embed"] += 0.1
+    elif how == "st_mem":
+        return {"model": {"encoder.to_patch_embedding.2.weight": torch.zeros(1), "mask_embedding": torch.zeros(1)}}
+    elif how == "empty":
+        return {"epoch": 3}
+    return {"encoder": state}
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ("missing", r"1 missing(.|\n)*missing: norm\.weight"),
+        ("unexpected", r"1 unexpected(.|\n)*unexpected: decoder\.weight"),
+        ("shape", r"1 wrong shape(.|\n)*norm\.bias \[7\] for \[48\]"),
+        ("hybrid", r"\[950, 48\].*8 leads × 50 patches = 400.*hybrid"),
+        ("table", r"away from sin-cos.*learnable"),
+        ("st_mem", r"an ST-MEM checkpoint"),
+        ("empty", r"no state dict"),
+    ],
+)
+def test_load_official_refuses(
+    released: tuple[ECGJEPAEncoder, dict[str, Tensor]], how: str, message: str, tmp_path: Path
+) -> None:
+    torch.save(break_state(released[1], how), tmp_path / "a.pth")
+    with pytest.raises(ValueError, match=message):
+        load_official(tmp_path / "a.pth", num_heads=3)
+
+
+def test_load_official_takes_a_trained_table_as_learnable(
+    released: tuple[ECGJEPAEncoder, dict[str, Tensor]], tmp_path: Path
+) -> None:
+    torch.save(break_state(released[1], "table"), tmp_path / "a.pth")
+    loaded = load_official(tmp_path / "a.pth", num_heads=3, pos_embed="learnable")
+    assert isinstance(loaded.pos_embed, nn.Parameter)
+    torch.testing.assert_close(loaded.pos_embed.data, released[0].pos_embed + 0.1)
+
+
+def test_load_official_never_executes_and_names_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="cannot be read"):
+        load_official(tmp_path / "none.pth")
+    torch.save({"encoder": Path("an object")}, tmp_path / "object.pth")
+    with pytest.raises(ValueError, match="plain tensors"):
+        load_official(tmp_path / "object.pth")
+
+
+# ---------------------------------------------------------------- properties
+
+
+def test_masked_values_cannot_change_the_context() -> None:
+    encoder = ECGJEPAEncoder(small()).eval()
+    ecg, visible = noise(2, 3, 60), torch.tensor([0, 3, 4])
+    changed = ecg.clone()
+    changed[..., 10:30] = 99.0  # times 1 and 2
+    assert torch.equal(encoder(ecg, visible=visible), encoder(changed, visible=visible))
+    changed[..., 30] = 99.0
+    assert not torch.equal(encoder(ecg, visible=visible), encoder(changed, visible=visible))
+
+
+@pytest.mark.parametrize("loss", ["smooth_l1", "l1"])
+@pytest.mark.parametrize("target_norm", ["layer", "none"])
+def test_loss_is_the_distance_at_masked_times(loss: str, target_norm: str) -> None:
+    model = ECGJEPA(small(loss=loss, target_norm=target_norm))
+    ecg, mask = noise(2, 3, 60), times_mask(1, 4, 5)
+    target = model.target_encoder(ecg).unflatten(1, (3, 6))[:, :, mask]
+    if target_norm == "layer":
+        target = (target - target.mean(-1, keepdim=True)) / (target.var(-1, keepdim=True, correction=0) + 1e-5).sqrt()
+    context = model.encoder(ecg, visible=torch.tensor([0, 2, 3]))
+    predicted = model.predictor(context, 3, torch.tensor([[0, 2, 3]]), torch.tensor([[1, 4, 5]])).unflatten(1, (3, 3))
+    away = (predicted - target).abs()
+    expected = away if loss == "l1" else torch.where(away < 1, 0.5 * away**2, away - 0.5)
+    terms = model(ecg, mask)
+    torch.testing.assert_close(terms.loss, expected.mean())
+    assert not terms.pred_std.requires_grad
+    torch.testing.assert_close(terms.target_std, target.flatten(0, 2).std(0).mean())
+
+
+def test_teacher_has_no_gradient_and_equals_the_analytic_average() -> None:
+    model = ECGJEPA(small(drop_path=0.5)).train()
+    assert not any(module.training for module in model.target_encoder.modules())
+    student, teacher = dict(model.encoder.named_parameters()), dict(model.target_encoder.named_parameters())
+    expected = {key: value.detach().clone() for key, value in teacher.items()}
+    optimizer = torch.optim.SGD(model.encoder.parameters(), lr=0.1)
+    for step in range(5):
+        optimizer.zero_grad()
+        model(noise(2, 3, 60, seed=step), times_mask(1, 2)).loss.backward()
+        optimizer.step()
+        momentum = model.ema_momentum(step, 5)
+        model.update_target(momentum)
+        for key, value in student.items():
+            expected[key] = momentum * expected[key] + (1 - momentum) * value.detach()
+    assert all(parameter.grad is None for parameter in teacher.values())
+    assert all(parameter.grad is not None for parameter in student.values())
+    for key, value in teacher.items():
+        torch.testing.assert_close(value, expected[key], rtol=1e-5, atol=1e-6)
+
+
+def test_momentum_rises_linearly_over_all_steps() -> None:
+    model = ECGJEPA(small())
+    assert [model.ema_momentum(step, 100) for step in (0, 50, 100)] == pytest.approx([0.996, 0.998, 1.0])
+
+
+def test_groups_equal_separate_batches() -> None:
+    model = ECGJEPA(small()).eval()
+    ecg, masks = noise(4, 3, 60), torch.stack([times_mask(1, 2), times_mask(0, 5)])
+    apart = [model(part, mask).loss for part, mask in zip(ecg.split(2), masks, strict=True)]
+    torch.testing.assert_close(model(ecg, masks).loss, torch.stack(apart).mean())
+    torch.testing.assert_close(model(ecg, masks[:1]).loss, model(ecg, masks[0]).loss)
+
+
+def test_leads_are_found_by_name() -> None:
+    encoder = ECGJEPAEncoder(small()).eval()
+    ecg = noise(2, 3, 60)
+    tokens = encoder(ecg).unflatten(1, (3, 6))
+    shuffled = encoder(ecg[:, [2, 0, 1]], ["v1", "I", "ii"]).unflatten(1, (3, 6))
+    torch.testing.assert_close(shuffled[:, [1, 2, 0]], tokens)
+    torch.testing.assert_close(encoder.embed(ecg[:, 1:2], "II"), encoder.embed(ecg[:, 1:2], ["II"]))
+    assert not torch.allclose(encoder.embed(ecg[:, :1], "II"), encoder.embed(ecg[:, :1], "I"))
+    assert encoder.embed(ecg[:, :2], "I,II").shape == (2, encoder.embed_dim)
+    eight = ECGJEPAEncoder(small(input={"num_samples": 60}))
+    assert eight.embed(noise(1, 8, 60), "independent").shape == (1, 16)
+
+
+def test_a_shorter_record_takes_the_first_positions() -> None:
+    encoder = ECGJEPAEncoder(small()).eval()
+    ecg = noise(2, 3, 60)
+    torch.testing.assert_close(encoder(ecg[..., :40]), encoder(ecg, visible=torch.arange(4)))
+
+
+def test_learnable_tables_learn_and_fixed_ones_are_constant() -> None:
+    model = ECGJEPA(small(pos_embed="learnable"))
+    model(noise(2, 3, 60), times_mask(1, 2)).loss.backward()
+    for table in (model.encoder.pos_embed, model.predictor.pos_embed):
+        assert table.grad is not None and bool((table.grad.abs().sum(-1) > 0).any())
+    before = model.target_encoder.pos_embed.clone()
+    model.encoder.pos_embed.data += 1.0
+    model.update_target(0.5)
+    torch.testing.assert_close(model.target_encoder.pos_embed, before + 0.5)
+    fixed = ECGJEPA(small())
+    assert not any("pos_embed" in key for key in fixed.state_dict())
+    assert not fixed.encoder.pos_embed.requires_grad
+
+
+def test_initialisation_is_scaled_with_depth() -> None:
+    encoder = ECGJEPAEncoder(small(embed_dim=128, depth=8))
+    for k, block in enumerate(encoder.blocks, start=1):
+        assert block.attn.proj.weight.std().item() == pytest.approx(0.02 / (2 * k) ** 0.5, rel=0.05)
+        assert block.attn.qkv.weight.std().item() == pytest.approx(0.02, rel=0.05)
+        assert block.attn.qkv.bias is None
+        assert not block.mlp.fc1.bias.any()
+
+
+def test_drop_path_rises_from_zero() -> None:
+    rates = [getattr(block.drop_path, "drop_prob", 0.0) for block in ECGJEPAEncoder(small(depth=3, drop_path=0.1)).blocks]
+    assert rates == pytest.approx([0.0, 0.05, 0.1])
+
+
+# ---------------------------------------------------------------- training
+
+
+def test_one_batch_is_overfitted() -> None:
+    model = ECGJEPA(small(embed_dim=32, predictor_dim=32)).train()
+    ecg, mask = noise(4, 3, 60), times_mask(1, 2, 4)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    losses = []
+    for _ in range(150):  # the teacher stands still: a fixed target must be learnt by heart
+        terms = model(ecg, mask)
+        optimizer.zero_grad()
+        terms.loss.backward()
+        optimizer.step()
+        losses.append(terms.loss.item())
+    assert losses[-1] < 0.1 * losses[0]
+    assert terms.pred_std > 0.5 * terms.target_std
+
+
+def test_autocast_trains_close_to_float32() -> None:
+    model = ECGJEPA(small())
+    ecg, mask = noise(2, 3, 60), times_mask(1, 2)
+    full = model(ecg, mask).loss
+    with torch.autocast("cpu", torch.bfloat16):
+        half = model(ecg, mask).loss
+    assert half.dtype == torch.float32
+    assert half.item() == pytest.approx(full.item(), rel=0.02)
+    half.backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.encoder.parameters())
+
+
+def test_a_new_number_of_visible_times_compiles_nothing_new() -> None:
+    counter = CompileCounter()
+    torch._dynamo.reset()
+    model = ECGJEPA(small())
+    compiled = torch.compile(model, backend=counter, dynamic=True)
+    frames = []
+    for count in (2, 3, 4, 3):
+        compiled(noise(2, 3, 60), times_mask(*range(count))).loss.backward()
+        frames.append(counter.frame_count)
+    assert frames[0] > 0
+    assert len(set(frames)) == 1, frames
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # the compiler's own
+def test_compiled_training_equals_eager() -> None:
+    torch._dynamo.reset()
+    model = ECGJEPA(small(depth=1))
+    compiled = torch.compile(model, dynamic=True)
+    for count in (2, 3, 4):
+        ecg, mask = noise(2, 3, 60), times_mask(*range(count))
+        loss = compiled(ecg, mask).loss
+        torch.testing.assert_close(loss, model(ecg, mask).loss)
+        loss.backward()
+
+
+# ---------------------------------------------------------------- bad input
+
+
+@pytest.mark.parametrize(
+    ("shape", "leads", "message"),
+    [
+        ((2, 3, 61), None, r"61 samples.*takes 60.*multiples of 10"),
+        ((2, 3, 70), None, r"70 samples"),
+        ((2, 3, 0), None, r"0 samples"),
+        ((2, 12, 60), None, r"12 leads but 3 are named: I, II, V1"),
+        ((2, 1, 60), None, r"1 leads but 3"),
+        ((2, 2, 60), "II", r"2 leads but 1"),
+        ((2, 1, 60), "V6", r"lacks V6; it knows I, II, V1"),
+        ((2, 6, 60), "limb", r"lacks III, aVR"),
+        ((2, 1, 60), ["IIa"], r"unknown lead 'IIa'; did you mean 'II'"),
+        ((2, 2, 60), ["I", "i"], r"named once"),
+        ((2, 0, 60), [], r"at least one"),
+        ((3, 60), None, r"\[batch, lead, sample\].*\[3, 60\]"),
+    ],
+)
+def test_a_wrong_ecg_is_named(shape: tuple[int, ...], leads: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ECGJEPAEncoder(small()).embed(torch.zeros(shape), leads)
+
+
+def test_a_wrong_dtype_or_mask_is_named() -> None:
+    model = ECGJEPA(small())
+    with pytest.raises(ValueError, match="float"):
+        model(torch.zeros(2, 3, 60, dtype=torch.int16), times_mask(1))
+    for mask, message in (
+        (times_mask(1, length=5), r"bool \[6\].*\[5\]"),
+        (times_mask(1).long(), "int64"),
+        (times_mask(), "hides 0 of 6"),
+        (~times_mask(), "hides 6 of 6"),
+        (times_mask(1).expand(3, 6), "dividing the batch of 2"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            model(noise(2, 3, 60), mask)
+
+
+def test_size_fills_what_is_not_written_out() -> None:
+    assert ModelConfig() == ModelConfig(size="base")
+    tiny = ModelConfig.model_validate({"size": "tiny", "depth": 7, "input": {"num_samples": 1000}})
+    assert (tiny.embed_dim, tiny.depth, tiny.num_patches) == (96, 7, 20)
+    assert tiny.input.leads == INDEPENDENT_LEADS
+    assert ModelConfig.model_validate(tiny.model_dump(mode="json")) == tiny
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"embed_dim": 100, "num_heads": 3}, "embed_dim 100 must be a multiple of num_heads"),
+        ({"predictor_dim": 36, "predictor_heads": 5}, "predictor_dim 36"),
+        ({"embed_dim": 18, "num_heads": 2}, "and of 4"),
+        ({"patch_size": 33}, "no multiple of patch_size 33"),
+        ({"ema_momentum": (1.0, 0.9)}, "first <= last"),
+        ({"size": "huge"}, "base"),
+    ],
+)
+def test_a_config_that_cannot_be_built_is_refused(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        ModelConfig.model_validate(values)
