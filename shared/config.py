@@ -40,7 +40,7 @@ RepoPath = Annotated[Path, BeforeValidator(lambda value: repo_path(value) if isi
 class Section(BaseModel):
     """One section of a config: frozen, and no key beyond the declared ones."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod
@@ -52,12 +52,13 @@ class Section(BaseModel):
         for name, field in cls.model_fields.items():
             value = values.get(name)
             kinds = _plain_types(field.annotation)
+            items = value if isinstance(value, list | tuple) else [value]
+            if any(isinstance(item, bool) for item in items) and bool not in kinds and {int, float, tuple} & kinds:
+                raise ValueError(f"{name}: {value!r} is a truth value where none is expected")
             if isinstance(value, str) and tuple in kinds and str not in kinds:
                 values[name] = [part.strip() for part in value.split(",") if part.strip()]
             elif isinstance(value, int | float) and tuple in kinds and not {int, float} & kinds:
                 values[name] = [value]
-            if isinstance(value, bool) and bool not in kinds and {int, float} & kinds:
-                raise ValueError(f"{name}: {value!r} is a truth value where a number is expected")
         return values
 
 
@@ -84,7 +85,7 @@ def load_config(
         _apply_override(values, override)
     chosen = config_class if isinstance(config_class, type) else config_class(values)
     origin = f" in {path}" if path is not None else ""
-    _refuse_unknown(chosen, values, origin)
+    _refuse_unknown(chosen, values, f" ({path}{' or key=value' if overrides else ''})" if path is not None else "")
     try:
         return chosen.model_validate(values)
     except ValidationError as error:
@@ -165,14 +166,17 @@ def _read_yaml(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
         raise ConfigError(f"`base:` goes in a circle: {' -> '.join(str(p) for p in (*seen, path))}.")
     try:
         values = yaml.load(path.read_text(), Loader=_Loader) or {}  # noqa: S506 (a SafeLoader)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid YAML: {error}") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{path} holds a {type(values).__name__} where `key: value` lines are expected.")
     bases = values.pop("base", [])
+    bases = [bases] if isinstance(bases, str) else bases
+    if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
+        raise ConfigError(f"{path}: `base:` is {bases!r}; expected the path of a YAML, or a list of them.")
     merged: dict[str, Any] = {}
-    for base in [bases] if isinstance(bases, str) else bases:
-        _merge(merged, _read_yaml(_find_config(base), (*seen, path)))
+    for base in bases:
+        _merge(merged, _read_yaml(_find_config(repo_path(base)), (*seen, path)))
     return _merge(merged, values)
 
 
@@ -237,7 +241,7 @@ def _refuse_unknown(config_class: type[Section], values: Mapping[str, Any], orig
         for key, value in level.items():
             dotted = f"{prefix}{key}"
             if key not in cls.model_fields:
-                raise ConfigError(f"unknown key {dotted!r}{origin}{_nearest(dotted, known)}")
+                raise ConfigError(f"unknown key {dotted!r}{_nearest(dotted, known)}{origin}")
             section = _section_of(cls.model_fields[key].annotation)
             if section is not None and isinstance(value, Mapping):
                 walk(section, value, f"{dotted}.")

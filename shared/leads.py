@@ -135,14 +135,14 @@ def limb_residual(ecg: np.ndarray, leads: Sequence[str]) -> float:
         leads: standard names of its rows.
 
     Returns:
-        The maximum over III, aVR, aVL, aVF of |lead − (a·I + b·II)|; NaN where I, II or all four are absent.
+        The maximum over III, aVR, aVL, aVF of |lead − (a·I + b·II)|, over the samples that are finite in all three; NaN
+        where I, II or all four are absent or no such sample is there.
     """
     rows = {name: ecg[i] for i, name in enumerate(leads)}
     checked = [name for name in LIMB_LEADS[2:] if name in rows]
     if "I" not in rows or "II" not in rows or not checked:
         return float("nan")
-    worst = 0.0
-    for name in checked:
-        a, b = LIMB_FROM_I_II[name]
-        worst = max(worst, float(np.max(np.abs(rows[name] - (a * rows["I"] + b * rows["II"])))))
-    return worst
+    expected = [a * rows["I"] + b * rows["II"] for a, b in (LIMB_FROM_I_II[name] for name in checked)]
+    gaps = np.abs(np.stack([rows[name] for name in checked]) - np.stack(expected))
+    finite = gaps[np.isfinite(gaps)]
+    return float(finite.max()) if finite.size else float("nan")

@@ -94,6 +94,8 @@ def sincos_2d(num_leads: int, num_patches: int, dim: int) -> Tensor:
     Returns:
         `[num_leads, num_patches, dim]` float32.
     """
+    if dim % 4:
+        raise ValueError(f"a lead x time table needs a width divisible by 4, {dim} was given.")
     time = sincos_1d(torch.arange(num_patches), dim // 2)
     lead = sincos_1d(torch.arange(num_leads), dim // 2)
     return torch.cat(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import timm.optim
 import torch
 from pydantic import Field
@@ -44,13 +46,14 @@ def make_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimiz
     names = timm.optim.list_optimizers()
     if config.optimizer not in names:
         raise UserError(f"optim.optimizer {config.optimizer!r} is not one of timm's: {', '.join(names)}.")
-    takes_betas = "adam" in config.optimizer or "lamb" in config.optimizer or "lion" in config.optimizer
+    info = timm.optim.get_optimizer_info(config.optimizer)
+    betas: dict[str, Any] = {"betas": config.betas} if info.has_betas and info.num_betas == 2 else {}
     return timm.optim.create_optimizer_v2(
         model,
         opt=config.optimizer,
         lr=config.peak_lr,
         weight_decay=config.weight_decay,
-        betas=config.betas if takes_betas else None,
+        **betas,
     )
 
 

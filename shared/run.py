@@ -234,7 +234,8 @@ class Run:
             agreed = torch.tensor(wanted, device=self.device)
             dist.all_reduce(agreed, op=dist.ReduceOp.MAX)
             wanted = int(agreed)
-        self._signal = wanted or None
+        if wanted:  # never cleared: a signal may have come in while the ranks agreed
+            self._signal = wanted
         return wanted > 0
 
     def stop(self) -> Stop:

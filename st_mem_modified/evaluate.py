@@ -20,8 +20,8 @@ from shared.evaluation.evaluate import evaluate, evaluation_folder
 from shared.evaluation.protocols import EvaluateConfig
 from shared.evaluation.report import Figure
 from st_mem_modified.config import ModelConfig
+from st_mem_modified.figures import draw_reconstruction
 from st_mem_modified.model import STMEM, STMEMEncoder, load_official
-from st_mem_modified.pretrain import draw_reconstruction
 
 NAME = "ST-MEM"
 

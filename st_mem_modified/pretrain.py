@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from einops import rearrange
 from torch import Tensor
 from tqdm import tqdm
 
@@ -17,11 +16,11 @@ from shared.config import config_from_cli, entry_point
 from shared.data.loader import EpochBatches, read_validation, train_batches
 from shared.data.store import ECGStore
 from shared.data.transforms import Preprocess
-from shared.evaluation.plots import plot_reconstruction
 from shared.optim import make_optimizer, make_schedule
 from shared.run import Run, exit_on_stop, require_finite
 from st_mem_modified.config import PretrainConfig
-from st_mem_modified.model import STMEM, draw_noise, patchify
+from st_mem_modified.figures import draw_reconstruction
+from st_mem_modified.model import STMEM, draw_noise
 
 
 def pretrain(config: PretrainConfig) -> Path:
@@ -112,31 +111,6 @@ def finish_epoch(
             draw_reconstruction(path, model, preprocess, validation[:1], f"epoch {epoch + 1}")
     run.log(step, epoch=epoch + 1, **values)
     print(f"epoch {epoch + 1}/{config.optim.epochs}: " + ", ".join(f"{name} {value:.4f}" for name, value in values.items()))
-
-
-@torch.no_grad()
-def draw_reconstruction(path: Path, model: STMEM, preprocess: Preprocess, signal: Tensor, title: str) -> None:
-    """Picture of one record `[1, L, T]` int16 with its masked stretches reconstructed, in mV on ECG paper.
-
-    Under `norm_pix_loss` the network predicts the shape of each patch; its own mean and deviation are put back for the picture.
-    """
-    ecg, mean, std = preprocess.with_scale(signal)
-    patches = patchify(ecg, model.config.patch_size)
-    noise = draw_noise(*patches.shape[:3], torch.Generator(ecg.device).manual_seed(0))
-    out = model(ecg, noise)
-    pred = out.pred.float()
-    if model.config.norm_pix_loss:
-        pred = pred * (patches.var(-1, keepdim=True) + 1e-6).sqrt() + patches.mean(-1, keepdim=True)
-    reconstruction = rearrange(pred, "b l n p -> b l (n p)")
-    plot_reconstruction(
-        path,
-        (ecg * std + mean)[0].cpu(),
-        (reconstruction * std + mean)[0].cpu(),
-        out.mask[0].repeat_interleave(model.config.patch_size, dim=-1).cpu(),
-        fs=model.config.input.fs,
-        leads=model.config.input.leads,
-        title=f"{title}: {model.config.mask_ratio:.0%} of every lead masked and reconstructed",
-    )
 
 
 def main(argv: Sequence[str]) -> None:

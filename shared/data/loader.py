@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from shared.data.spec import InputSpec
 from shared.data.store import ECGStore
 from shared.data.transforms import even_starts
+from shared.errors import UserError
 
 
 class EpochBatches(Dataset[tuple[Tensor, Tensor]]):
@@ -29,7 +30,7 @@ class EpochBatches(Dataset[tuple[Tensor, Tensor]]):
         rank, world_size: this process and their number.
 
     Raises:
-        ValueError: fewer records than one batch on all ranks.
+        UserError: fewer records than one batch on all ranks.
     """
 
     def __init__(
@@ -48,7 +49,7 @@ class EpochBatches(Dataset[tuple[Tensor, Tensor]]):
         self.rows = store.rows_for(spec)
         num_batches = len(indices) // (batch_size * world_size)
         if num_batches == 0:
-            raise ValueError(
+            raise UserError(
                 f"{len(indices)} records are fewer than one batch of {batch_size} on {world_size} process(es). "
                 "Lower the batch size or use more records."
             )

@@ -42,6 +42,8 @@ def prepare(config: PrepareConfig) -> ECGStore:
     settings = config.model_dump(mode="json", exclude={"workers", "backend", "chunk", "overwrite", "out"})
     if config.out.exists() and not config.overwrite:
         return _reuse(config, settings)
+    if config.out.exists() and not (config.out / "store.json").is_file():
+        raise StoreError(f"{config.out} exists and is not a store: overwrite=true would delete it. Give another `out`.")
     started = time.perf_counter()
     source = SOURCES[config.source]
     index = source.index(config).iloc[: config.limit].reset_index(drop=True)

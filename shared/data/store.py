@@ -54,7 +54,10 @@ class ECGStore:
         self.leads: tuple[str, ...] = tuple(meta["leads"])
         self.num_samples: int = int(meta["num_samples"])
         self.fingerprint: str = meta["fingerprint"]
-        self.records = pd.read_parquet(self.path / "records.parquet")
+        try:
+            self.records = pd.read_parquet(self.path / "records.parquet")
+        except (OSError, ValueError) as error:
+            raise StoreError(f"{self.path / 'records.parquet'} cannot be read ({error}). Prepare the store again.") from None
         self._shards = [_open_shard(self.path / name, self.leads, self.num_samples) for name in meta["shards"]]
         self._starts = np.cumsum([0] + [len(shard) for shard in self._shards])
         if self._starts[-1] != len(self.records):
@@ -158,8 +161,10 @@ class StoreWriter:
         self.folder.mkdir()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise StoreError(f"{self.path} could not be written ({error}); nothing of it is left.") from error
 
     def add(self, signals: np.ndarray) -> None:
         """Append segments `[n, L, T]` int16."""

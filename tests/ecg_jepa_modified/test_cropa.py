@@ -24,7 +24,8 @@ def dense_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 def draw_qkv(shape: tuple[int, ...], dtype: torch.dtype, scale: float = 1.0) -> list[Tensor]:
     generator = torch.Generator().manual_seed(0)
     return [
-        (scale * torch.randn(shape, generator=generator, dtype=torch.float64)).to(dtype).requires_grad_() for _ in range(3)
+        (scale * torch.randn(shape, generator=generator, dtype=torch.float64)).to(dtype).requires_grad_()
+        for _ in range(3)
     ]
 
 

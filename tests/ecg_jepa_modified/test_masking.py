@@ -74,7 +74,9 @@ def test_impossible_masks_are_refused() -> None:
         draw_mask(MaskConfig(kind="random"), 1, seeded())
 
 
-@pytest.mark.parametrize("values", [{"random_ratio": (0.7, 0.6)}, {"block_ratio": (0.0, 0.5)}, {"groups": 0}, {"kind": "x"}])
+@pytest.mark.parametrize(
+    "values", [{"random_ratio": (0.7, 0.6)}, {"block_ratio": (0.0, 0.5)}, {"groups": 0}, {"kind": "x"}]
+)
 def test_bad_settings_are_refused(values: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         MaskConfig.model_validate(values)

@@ -20,7 +20,8 @@ class Config(PrepareConfig):
     source: Literal["synthetic"] = "synthetic"
     num_records: int = Field(2000, ge=1)
     records_per_patient: int = Field(1, ge=1)
-    seed: int = 0
+    seed: int = Field(0, ge=0)
+    seconds: float = Field(10.0, ge=synthetic.MIN_DURATION, description="length of a record, s")
 
 
 def index(config: Config) -> pd.DataFrame:

@@ -72,12 +72,15 @@ def _join_csv(config: Config, table: pd.DataFrame, path: Path) -> None:
     """Fill labels, patients and folds from the CSV. Records it does not know, and it alone knows, are counted aloud."""
     if not path.is_file():
         raise UserError(f"labels_csv {path} does not exist.")
-    csv = pd.read_csv(path, dtype=str)
+    try:
+        csv = pd.read_csv(path, dtype=str)
+    except ValueError as error:
+        raise UserError(f"{path} is not a readable CSV: {error}") from None
     for option in ("record_column", "label_column", "patient_column", "fold_column"):
         column = getattr(config, option)
         if column is not None and column not in csv.columns:
             raise UserError(f"{path} has no column {column!r} ({option}). Its columns: {', '.join(csv.columns)}.")
-    csv = csv.assign(**{config.record_column: csv[config.record_column].str.strip().str.removesuffix(".hea")})
+    csv = csv.assign(**{config.record_column: csv[config.record_column].fillna("").str.strip().str.removesuffix(".hea")})
     twice = csv[config.record_column][csv[config.record_column].duplicated()]
     if len(twice):
         raise UserError(f"{path} names record {twice.iloc[0]!r} more than once ({len(twice)} such lines).")
@@ -85,9 +88,12 @@ def _join_csv(config: Config, table: pd.DataFrame, path: Path) -> None:
     # A record is named by its path below root or, as most databases do, by its file name alone.
     names = table.record.where(table.record.isin(rows.index), table.record.str.split("/").str[-1])
     known = names.isin(rows.index)
+    shared_name = names[known & names.duplicated()]
+    if len(shared_name):
+        raise UserError(f"{path}: several records are named {shared_name.iloc[0]}. Give their paths below {config.root}.")
     if not known.any():
         raise UserError(
-            f"no line of {path} names a record below {config.root}: the CSV has {rows.index[0]!r}, "
+            f"no line of {path} names a record below {config.root}: the CSV has {', '.join(rows.index[:1]) or 'no line'}, "
             f"the folder {table.record[0]!r}. Set record_column to the column with the file names."
         )
     strangers = sorted(set(rows.index) - set(names))
