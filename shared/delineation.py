@@ -108,7 +108,7 @@ def find_beats(lead: Lattice) -> Beats:
     none = Beats(np.empty(0), np.empty(0, dtype=bool))
     if len(lead.signal) < MIN_SECONDS * fs:
         return none
-    band = sosfiltfilt(_band(8.0, 30.0, round(fs, 6)), lead.signal)
+    band = sosfiltfilt(_band(*BAND, round(fs, 6)), lead.signal)
     slope = np.gradient(band)
     energy = np.sqrt(np.maximum(uniform_filter1d(slope * slope, round(0.08 * fs)), 0.0))
     peaks, _ = find_peaks(energy, distance=max(1, round(REFRACTORY * fs)))
@@ -129,7 +129,11 @@ def _drop_t_waves(peaks: np.ndarray, energy: np.ndarray, fs: float) -> np.ndarra
     keep = np.ones(len(peaks), dtype=bool)
     for i in range(len(peaks)):
         for j in (i - 1, i + 1):
-            if 0 <= j < len(peaks) and abs(peaks[i] - peaks[j]) < 0.36 * fs and energy[peaks[i]] < 0.5 * energy[peaks[j]]:
+            if (
+                0 <= j < len(peaks)
+                and abs(peaks[i] - peaks[j]) < 0.36 * fs
+                and energy[peaks[i]] < 0.5 * energy[peaks[j]]
+            ):
                 keep[i] = False
     return peaks[keep]
 
@@ -161,7 +165,7 @@ def _align(lead: Lattice, chosen: np.ndarray) -> Beats:
     if not len(chosen):
         return none
     fs = lead.fs
-    smooth = sosfiltfilt(_band(3.0, 40.0, round(fs, 6)), lead.signal)
+    smooth = sosfiltfilt(_band(*BAND2, round(fs, 6)), lead.signal)
     half, lag = round(0.08 * fs), round(0.05 * fs)
     padded = np.pad(smooth, half + lag)  # zeros: the band has no level
     centre = chosen.copy()
@@ -176,16 +180,21 @@ def _align(lead: Lattice, chosen: np.ndarray) -> Beats:
     if len(chosen) >= 3 and np.median(correlation) < 0.6:
         return none  # nothing repeats
     normal = correlation >= NORMAL_CORRELATION
-    shift = _parabola(match, best)
-    reference = int(np.abs(template).argmax()) - half
-    times = centre + shift + reference
-    for i in np.flatnonzero(~normal):
-        low, high = max(chosen[i] - half, 0), min(chosen[i] + half + 1, len(smooth))
-        times[i] = low + np.abs(smooth[low:high]).argmax()
-    times = lead.start + np.clip(times, 0, len(smooth) - 1) / fs
+    times = centre + _parabola(match, best) + int(np.abs(template).argmax()) - half
+    size = np.empty(len(chosen))
+    for i, hump in enumerate(chosen):
+        low, high = max(hump - half, 0), min(hump + half + 1, len(smooth))
+        deflection = np.abs(smooth[low:high])
+        size[i] = deflection.max()
+        if not normal[i]:
+            times[i] = low + deflection.argmax()
+    whole = (chosen >= half) & (chosen < len(smooth) - half)
+    # What is small beside the record's QRS is a P wave or noise; what is cut by the record's end is no whole QRS.
+    real = (size >= MINSIZE * np.median(size)) & (normal | whole)
+    times, normal = lead.start + np.clip(times[real], 0, len(smooth) - 1) / fs, normal[real]
     order = np.argsort(times)
     times, normal = times[order], normal[order]
-    apart = np.concatenate([[True], np.diff(times) > 0.5 * REFRACTORY])
+    apart = np.diff(times, prepend=-np.inf) > 0.5 * REFRACTORY
     return Beats(times[apart], normal[apart])
 
 

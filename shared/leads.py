@@ -64,9 +64,7 @@ def parse_leads(leads: str | Iterable[str]) -> tuple[str, ...]:
         LeadError: an unknown or repeated name, or no name at all.
     """
     parts = leads.split(",") if isinstance(leads, str) else list(leads)
-    names = tuple(
-        name for part in parts for name in GROUPS.get(str(part).strip().lower(), None) or (canonical_lead(part),)
-    )
+    names = tuple(name for part in parts for name in GROUPS.get(str(part).strip().lower()) or (canonical_lead(part),))
     if not names:
         raise LeadError(f"no lead was given. Name some of {', '.join(LEADS)} or a group: {', '.join(GROUPS)}.")
     if len(set(names)) != len(names):

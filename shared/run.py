@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
-from pathlib import Path
 from types import FrameType
 from typing import Any, Literal, TypeVar
 
@@ -42,7 +41,9 @@ class RunConfig(Section):
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     compile: bool = False
-    num_workers: int = Field(0, ge=0, description="processes reading ahead; 0 reads in place, which is fastest from memory")
+    num_workers: int = Field(
+        0, ge=0, description="processes reading ahead; 0 reads in place, which is fastest from memory"
+    )
     checkpoint_every: int = Field(10, ge=1, description="epochs")
     keep_checkpoints: int = Field(2, ge=1, description="newest ones kept")
     overwrite: bool = Field(False, description="delete what the run folder holds and start anew")
@@ -294,7 +295,9 @@ def pick_device(name: str, local_rank: int = 0) -> torch.device:
         raise UserError(f"run.device {name!r} is not a device; expected auto, cpu, cuda or cuda:N.") from None
     if device.type == "cuda":
         if not torch.cuda.is_available():
-            raise UserError(f"run.device is {name!r} but no CUDA GPU is visible. Use run.device=cpu, or check the driver.")
+            raise UserError(
+                f"run.device is {name!r} but no CUDA GPU is visible. Use run.device=cpu, or check the driver."
+            )
         device = torch.device("cuda", device.index if device.index is not None else local_rank)
         torch.cuda.set_device(device)
     return device

@@ -1,6 +1,6 @@
 """Evaluate an ST-MEM encoder beside a random one of the same architecture.
 
-    python -m st_mem_modified.evaluate configs/st_mem/inference_clusters.yaml encoder.weights=runs/st_mem/pretrain
+python -m st_mem_modified.evaluate configs/st_mem/inference_clusters.yaml encoder.weights=runs/st_mem/pretrain
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from shared.config import config_from_cli, entry_point
 from shared.data.store import ECGStore
 from shared.data.transforms import Preprocess
 from shared.errors import UserError
+from shared.evaluation.context import EvaluateConfig
 from shared.evaluation.evaluate import evaluate, evaluation_folder
-from shared.evaluation.protocols import EvaluateConfig
 from shared.evaluation.report import Figure
 from st_mem_modified.config import ModelConfig
 from st_mem_modified.figures import draw_reconstruction

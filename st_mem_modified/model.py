@@ -300,7 +300,12 @@ def from_released(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _config_of(
-    state: Mapping[str, Tensor], prefix: str, leads: Sequence[str] | None, head_dim: int, norm_pix: bool, path: str | Path
+    state: Mapping[str, Tensor],
+    prefix: str,
+    leads: Sequence[str] | None,
+    head_dim: int,
+    norm_pix: bool,
+    path: str | Path,
 ) -> ModelConfig:
     """Sizes read off the shapes."""
     try:

@@ -1,6 +1,6 @@
 """Pretrain ST-MEM: read a batch, mask, reconstruct, step.
 
-    python -m st_mem_modified.pretrain configs/st_mem/pretrain.yaml optim.lr=3e-4 model.mask_ratio=0.6
+python -m st_mem_modified.pretrain configs/st_mem/pretrain.yaml optim.lr=3e-4 model.mask_ratio=0.6
 """
 
 from __future__ import annotations
@@ -110,7 +110,10 @@ def finish_epoch(
             path = run.out / "figures" / "reconstruction.png"
             draw_reconstruction(path, model, preprocess, validation[:1], f"epoch {epoch + 1}")
     run.log(step, epoch=epoch + 1, **values)
-    print(f"epoch {epoch + 1}/{config.optim.epochs}: " + ", ".join(f"{name} {value:.4f}" for name, value in values.items()))
+    print(
+        f"epoch {epoch + 1}/{config.optim.epochs}: "
+        + ", ".join(f"{name} {value:.4f}" for name, value in values.items())
+    )
 
 
 def main(argv: Sequence[str]) -> None:

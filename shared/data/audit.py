@@ -63,7 +63,9 @@ def print_audit(audit: dict[str, Any], out: Path) -> None:
     if len(audit["left_out_records"]) > 5:
         lines.append(f"               … {len(audit['left_out_records']) - 5} more in audit.json")
     pairs = "; ".join(" = ".join(names) for names in audit["duplicates"][:8])
-    lines.append(f"duplicates   {len(audit['duplicates'])} groups of sample-identical segments{': ' + pairs if pairs else ''}")
+    lines.append(
+        f"duplicates   {len(audit['duplicates'])} groups of sample-identical segments{': ' + pairs if pairs else ''}"
+    )
     residual = audit["limb_residual_mv"]
     if residual["checked"]:
         lines.append(

@@ -94,9 +94,7 @@ def eval_batches(
     starts = even_starts(store.num_samples, spec.num_samples, num_crops)
     for first in range(0, len(indices), batch_size):
         chosen = np.asarray(indices[first : first + batch_size])
-        crops = [
-            store.read_windows(chosen, np.full(len(chosen), start), spec.num_samples, rows) for start in starts
-        ]
+        crops = [store.read_windows(chosen, np.full(len(chosen), start), spec.num_samples, rows) for start in starts]
         yield torch.from_numpy(np.stack(crops, axis=1))
 
 

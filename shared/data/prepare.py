@@ -1,6 +1,6 @@
 """Prepare a database once: read, check, resample, cut into segments, write a store, and audit it.
 
-    python -m shared.data.prepare configs/data/ptbxl.yaml root=/data/ptb-xl out=data/ptbxl
+python -m shared.data.prepare configs/data/ptbxl.yaml root=/data/ptb-xl out=data/ptbxl
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tqdm import tqdm
 from shared.config import ConfigError, config_from_cli, entry_point
 from shared.data.audit import make_audit, print_audit
 from shared.data.sources import SOURCES
-from shared.data.sources.base import PrepareConfig, Recording, RecordError
+from shared.data.sources.base import PrepareConfig, RecordError, Recording
 from shared.data.store import MICROVOLT, ECGStore, StoreError, StoreWriter
 from shared.leads import LeadError, arrange_leads, limb_residual
 
@@ -86,7 +86,9 @@ def _reuse(config: PrepareConfig, settings: dict[str, Any]) -> ECGStore:
             f"{config.out} exists and was made with other settings ({', '.join(sorted(other))}). "
             "Give another `out`, or overwrite=true."
         )
-    print(f"{config.out} is already prepared with these settings ({len(store)} segments); overwrite=true makes it anew.")
+    print(
+        f"{config.out} is already prepared with these settings ({len(store)} segments); overwrite=true makes it anew."
+    )
     return store
 
 
@@ -112,9 +114,7 @@ def process_chunk(config: PrepareConfig, index: pd.DataFrame) -> Chunk:
     signals: list[np.ndarray] = []
     rows: list[dict[str, Any]] = []
     left_out: list[dict[str, str]] = []
-    for meta, result in zip(
-        index.to_dict("records"), SOURCES[config.source].read(config, index), strict=True
-    ):
+    for meta, result in zip(index.to_dict("records"), SOURCES[config.source].read(config, index), strict=True):
         try:
             if isinstance(result, RecordError):
                 raise result
@@ -122,12 +122,16 @@ def process_chunk(config: PrepareConfig, index: pd.DataFrame) -> Chunk:
                 problem = next((f for f in ("nan", *config.exclude) if flags[f]), None)
                 if problem:
                     where = ", ".join(flags["nan_leads"] if problem == "nan" else flags[f"{problem}s"])
-                    left_out.append(_left_out(meta, problem, f"{meta['record']} segment {segment}: {problem} in {where}"))
+                    left_out.append(
+                        _left_out(meta, problem, f"{meta['record']} segment {segment}: {problem} in {where}")
+                    )
                     continue
                 quantised = np.clip(np.rint(ecg / MICROVOLT), -32768, 32767).astype(np.int16)
                 signals.append(quantised)
                 digest = hashlib.blake2b(quantised.data, digest_size=16).hexdigest()
-                rows.append({"source": config.source, **meta, **result.info, "segment": segment, "digest": digest, **flags})
+                rows.append(
+                    {"source": config.source, **meta, **result.info, "segment": segment, "digest": digest, **flags}
+                )
         except RecordError as error:
             left_out.append(_left_out(meta, error.reason, error.detail))
     stacked = np.stack(signals) if signals else np.empty((0, len(config.leads), num_samples), np.int16)

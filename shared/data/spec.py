@@ -41,5 +41,9 @@ class DataConfig(Section):
     """Which records of which store a training reads."""
 
     store: RepoPath = Field(description="a folder that `python -m shared.data.prepare` wrote")
-    folds: tuple[int, ...] | None = Field((1, 2, 3, 4, 5, 6, 7, 8), description="training folds; null takes every record")
-    val_folds: tuple[int, ...] | None = Field((9,), description="records for the validation loss and the pictures; null: none")
+    folds: tuple[int, ...] | None = Field(
+        (1, 2, 3, 4, 5, 6, 7, 8), description="training folds; null takes every record"
+    )
+    val_folds: tuple[int, ...] | None = Field(
+        (9,), description="records for the validation loss and the pictures; null: none"
+    )

@@ -57,7 +57,9 @@ class ECGStore:
         try:
             self.records = pd.read_parquet(self.path / "records.parquet")
         except (OSError, ValueError) as error:
-            raise StoreError(f"{self.path / 'records.parquet'} cannot be read ({error}). Prepare the store again.") from None
+            raise StoreError(
+                f"{self.path / 'records.parquet'} cannot be read ({error}). Prepare the store again."
+            ) from None
         self._shards = [_open_shard(self.path / name, self.leads, self.num_samples) for name in meta["shards"]]
         self._starts = np.cumsum([0] + [len(shard) for shard in self._shards])
         if self._starts[-1] != len(self.records):
@@ -236,5 +238,7 @@ def _read_meta(path: Path) -> dict[str, Any]:
         raise StoreError(f"{file} is not valid JSON ({error}). Prepare the store again.") from None
     version = meta.get("format_version")
     if version != FORMAT_VERSION:
-        raise StoreError(f"{path} has store format {version}, this program reads {FORMAT_VERSION}. Prepare the store again.")
+        raise StoreError(
+            f"{path} has store format {version}, this program reads {FORMAT_VERSION}. Prepare the store again."
+        )
     return dict(meta)

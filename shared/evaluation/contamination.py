@@ -35,7 +35,9 @@ def check_contamination(trained_on: Mapping[str, Any] | None, store: ECGStore, t
     copies = int(tested.digest.isin(set(used.digest)).sum())
     findings = [f"{len(used)} pretraining and {len(tested)} test records compared by patient and by samples"]
     if people:
-        findings.append(f"LEAK: {len(people)} test patients were in pretraining (e.g. {', '.join(p for _, p in sorted(people)[:3])})")
+        findings.append(
+            f"LEAK: {len(people)} test patients were in pretraining (e.g. {', '.join(p for _, p in sorted(people)[:3])})"
+        )
     if copies:
         findings.append(f"LEAK: {copies} test records are sample-identical to a pretraining record")
     if not people and not copies:

@@ -74,7 +74,9 @@ def embed_store(
     progress = tqdm(total=len(indices), desc=name, unit="record", disable=None)
     for crops in eval_batches(store, indices, spec, batch_size, num_crops):
         with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
-            embedded = encoder.embed(preprocess(crops.flatten(0, 1).to(device)), None if leads is None else tuple(leads))
+            embedded = encoder.embed(
+                preprocess(crops.flatten(0, 1).to(device)), None if leads is None else tuple(leads)
+            )
         if embedded.shape != (len(crops) * num_crops, encoder.embed_dim):
             raise UserError(
                 f"the encoder returned shape {tuple(embedded.shape)}, expected [{len(crops) * num_crops}, {encoder.embed_dim}]."
@@ -85,7 +87,9 @@ def embed_store(
     progress.close()
     if not np.isfinite(out).all():
         bad = int((~np.isfinite(out)).any(axis=1).sum())
-        raise UserError(f"{bad} of {len(out)} embeddings hold NaN or infinity: the weights are broken or the run diverged.")
+        raise UserError(
+            f"{bad} of {len(out)} embeddings hold NaN or infinity: the weights are broken or the run diverged."
+        )
     return out
 
 
@@ -104,7 +108,9 @@ def embed_cached(
 ) -> np.ndarray:
     """`embed_store`, kept in `folder` under a key of weights, store, records and options."""
     parts = [store.fingerprint, str(leads), str(num_crops), str(dtype), weights_digest(encoder)]
-    key = hashlib.blake2b("|".join(parts).encode() + np.ascontiguousarray(indices).tobytes(), digest_size=12).hexdigest()
+    key = hashlib.blake2b(
+        "|".join(parts).encode() + np.ascontiguousarray(indices).tobytes(), digest_size=12
+    ).hexdigest()
     path = folder / f"{name}-{key}.npy"
     if path.is_file():
         return np.asarray(np.load(path, allow_pickle=False))

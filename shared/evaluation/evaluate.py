@@ -17,9 +17,10 @@ from shared.data.store import ECGStore
 from shared.errors import UserError
 from shared.evaluation.bootstrap import Resamples
 from shared.evaluation.contamination import check_contamination
+from shared.evaluation.context import RANDOM, Context, EvaluateConfig, Result, Split
 from shared.evaluation.embed import embed_cached
 from shared.evaluation.plots import plot_embeddings, plot_scores
-from shared.evaluation.protocols import PROTOCOLS, RANDOM, Context, EvaluateConfig, Result, Split
+from shared.evaluation.protocols import PROTOCOLS
 from shared.evaluation.report import Figure, scores_table, write_report
 from shared.evaluation.tasks import make_task
 from shared.leads import parse_leads
@@ -209,12 +210,22 @@ def draw_figures(context: Context, results: Mapping[str, Result], name: str) -> 
 def print_scores(results: Mapping[str, Result], notes: Sequence[str]) -> None:
     """The main scores in a few lines."""
     for protocol, result in results.items():
-        metrics = [m for m in ("auroc_macro", "f1_weighted", "labels/silhouette", "labels/davies_bouldin", "kmeans/nmi")]
+        metrics = [
+            m for m in ("auroc_macro", "f1_weighted", "labels/silhouette", "labels/davies_bouldin", "kmeans/nmi")
+        ]
         for row, scores in result.scores.items():
-            shown = [f"{m} {scores[m]['value']:.3f} [{scores[m]['low']:.3f}, {scores[m]['high']:.3f}]" for m in metrics if m in scores]
+            shown = [
+                f"{m} {scores[m]['value']:.3f} [{scores[m]['low']:.3f}, {scores[m]['high']:.3f}]"
+                for m in metrics
+                if m in scores
+            ]
             print(f"{protocol:<12} {row:<16} {'  '.join(shown)}")
         for row, scores in result.differences.items():
-            shown = [f"{m} {scores[m]['value']:+.3f} [{scores[m]['low']:+.3f}, {scores[m]['high']:+.3f}]" for m in metrics if m in scores]
+            shown = [
+                f"{m} {scores[m]['value']:+.3f} [{scores[m]['low']:+.3f}, {scores[m]['high']:+.3f}]"
+                for m in metrics
+                if m in scores
+            ]
             print(f"{protocol:<12} {row} − random  {'  '.join(shown)}")
     for note in notes:
         print(f"note: {note}")

@@ -82,8 +82,8 @@ def plot_reconstruction(
             middle = np.median(ecg[lead, :shown])
             hidden = mask[lead, :shown].astype(bool)
             low, high = base - span / 2, base + span / 2
-            trace = np.clip(ecg[lead, :shown] - middle + base, low, high)
-            model = np.clip(reconstruction[lead, :shown] - middle + base, low, high)
+            trace = ecg[lead, :shown] - middle + base  # tall beats reach into the next row, as on paper
+            model = reconstruction[lead, :shown] - middle + base
             axes.fill_between(time, low, high, where=hidden, color=MASK, alpha=0.07, lw=0, step="mid")
             axes.plot(time, trace, color=TRACE, lw=0.8)
             axes.plot(time, np.where(hidden, model, np.nan), color=MODEL, lw=1.1)
@@ -150,7 +150,9 @@ def plot_embeddings(
         axes.set_xticks([])
         axes.set_yticks([])
     handles, texts = panels[0].get_legend_handles_labels()
-    figure.legend(handles, texts, loc="outside lower center", ncols=min(len(shown), 6), fontsize=9, markerscale=2, frameon=False)
+    figure.legend(
+        handles, texts, loc="outside lower center", ncols=min(len(shown), 6), fontsize=9, markerscale=2, frameon=False
+    )
     save(figure, path)
 
 
@@ -165,7 +167,9 @@ def _project(embeddings: np.ndarray, method: str, seed: int) -> tuple[np.ndarray
     return points, ("t-SNE 1", "t-SNE 2")
 
 
-def plot_scores(path: Path, results: Mapping[str, Mapping[str, Mapping[str, Interval]]], classes: Sequence[str]) -> None:
+def plot_scores(
+    path: Path, results: Mapping[str, Mapping[str, Mapping[str, Interval]]], classes: Sequence[str]
+) -> None:
     """AUROC per class with intervals, one panel per protocol, one colour per row.
 
     Args:
@@ -176,7 +180,10 @@ def plot_scores(path: Path, results: Mapping[str, Mapping[str, Mapping[str, Inte
     some = next(iter(next(iter(results.values())).values()))
     metrics = ["auroc_macro", *(f"auroc/{c}" for c in classes if f"auroc/{c}" in some)][:25]
     names = ["macro", *(m.removeprefix("auroc/") for m in metrics[1:])]
-    figure = Figure(figsize=(max(5.0, 0.75 * len(metrics) + 1.5) * min(len(results), 2), 3.6 * -(-len(results) // 2)), layout="constrained")
+    figure = Figure(
+        figsize=(max(5.0, 0.75 * len(metrics) + 1.5) * min(len(results), 2), 3.6 * -(-len(results) // 2)),
+        layout="constrained",
+    )
     panels = figure.subplots(-(-len(results) // 2), min(len(results), 2), squeeze=False, sharey=True).flatten()
     for axes in panels[len(results) :]:
         axes.set_visible(False)
@@ -184,9 +191,13 @@ def plot_scores(path: Path, results: Mapping[str, Mapping[str, Mapping[str, Inte
         for i, (row, scores) in enumerate(rows.items()):
             x = np.arange(len(metrics)) + (i - (len(rows) - 1) / 2) * 0.7 / len(rows)
             present = [j for j, m in enumerate(metrics) if m in scores]
-            value, low, high = (np.array([scores[metrics[j]][key] for j in present]) for key in ("value", "low", "high"))
+            value, low, high = (
+                np.array([scores[metrics[j]][key] for j in present]) for key in ("value", "low", "high")
+            )
             errors = np.abs(np.stack([value - low, high - value]))
-            axes.errorbar(x[present], value, errors, fmt="o", ms=5, capsize=2.5, color=COLOURS[i % len(COLOURS)], label=row)
+            axes.errorbar(
+                x[present], value, errors, fmt="o", ms=5, capsize=2.5, color=COLOURS[i % len(COLOURS)], label=row
+            )
         axes.axhline(0.5, color="#888888", ls="--", lw=0.8)
         axes.axvline(0.5, color="#cccccc", lw=0.8)
         axes.set_xticks(range(len(metrics)), names, rotation=0 if len(metrics) < 9 else 60, fontsize=9)

@@ -3,126 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Literal
 
 import numpy as np
-import torch
-from pydantic import Field
 
-from shared.config import RepoPath, Section
-from shared.data.store import ECGStore
-from shared.evaluation.bootstrap import Interval, Resamples, bootstrap_interval, difference_all, score_all
+from shared.evaluation.bootstrap import bootstrap_interval
 from shared.evaluation.clusters import BOUNDS, cluster_values, difference_clusters
+from shared.evaluation.context import RANDOM, Context, Result, Scores, score_predictions
 from shared.evaluation.knn import knn_scores
-from shared.evaluation.metrics import choose_thresholds
-from shared.evaluation.tasks import Task
-
-METRICS = ("auroc_macro", "auroc_weighted", "auprc_macro", "f1_macro", "f1_weighted")
-Scores = dict[str, Interval]
-
-
-class KNNConfig(Section):
-    """k nearest neighbours."""
-
-    k: int = Field(20, ge=1)
-    temperature: float = Field(0.07, gt=0, description="of the cosine votes")
-
-
-class EncoderConfig(Section):
-    """What is evaluated."""
-
-    weights: RepoPath | None = Field(None, description="run folder, model.safetensors, or a released .pth")
-    leads: tuple[str, ...] | None = Field(None, description="a subset of the encoder's leads; null takes them all")
-
-
-class EvaluateConfig(Section):
-    """`python -m <method>.evaluate`: an encoder on a task of a store. Choices on validation, test once."""
-
-    out: RepoPath | None = Field(None, description="folder of results; null: `evaluation/` in the encoder's run folder")
-    encoder: EncoderConfig = EncoderConfig()
-    store: RepoPath
-    task: str = Field("ptbxl_superclass", description="a key of TASKS or a label column of the store")
-    single_label: bool = Field(False, description="use only records with exactly one label")
-    train_folds: tuple[int, ...] = (1, 2, 3, 4, 5, 6, 7, 8)
-    val_folds: tuple[int, ...] = (9,)
-    test_folds: tuple[int, ...] = (10,)
-    protocols: tuple[str, ...] = ("knn", "knn_cosine", "clusters")
-    knn: KNNConfig = KNNConfig()
-    num_crops: int = Field(1, ge=1, description="evenly spaced windows per record, embeddings averaged")
-    resamples: int = Field(1000, ge=1, description="patient-level bootstrap draws")
-    min_positives: int = Field(5, ge=1, description="classes with fewer test positives are listed and left out of averages")
-    seed: int = Field(0, ge=0)
-    batch_size: int = Field(64, ge=1)
-    device: str = "auto"
-    precision: Literal["fp32", "bf16"] = "fp32"
-
-
-@dataclass(frozen=True)
-class Split:
-    """Rows of the embedding arrays that belong to one split."""
-
-    train: np.ndarray
-    val: np.ndarray
-    test: np.ndarray
-
-
-@dataclass(frozen=True)
-class Context:
-    """What a protocol gets.
-
-    Attributes:
-        config: the evaluation's config.
-        store: the records.
-        task: labels of all records of the store.
-        indices: `[n]` store rows of the embeddings, in order.
-        split: positions within `indices`.
-        rows: encoder name to embeddings `[n, D]`; the first is the one evaluated, `random encoder` is always there.
-        resamples: of the test split, the same for all rows.
-        out: the report folder.
-        device: where to compute.
-    """
-
-    config: EvaluateConfig
-    store: ECGStore
-    task: Task
-    indices: np.ndarray
-    split: Split
-    rows: dict[str, np.ndarray]
-    resamples: Resamples
-    out: Path
-    device: torch.device
-
-    @property
-    def labels(self) -> np.ndarray:
-        """`[n, C]`, aligned with the embeddings."""
-        return self.task.labels[self.indices]
-
-    @property
-    def patients(self) -> np.ndarray:
-        """`[n]` patient names, aligned with the embeddings."""
-        return self.store.records.patient.to_numpy()[self.indices]
-
-
-@dataclass
-class Result:
-    """Scores of every row, and of every row minus the random encoder.
-
-    Attributes:
-        scores: row to metric to interval.
-        differences: row to metric to interval of `row − random encoder`, same resamples.
-        predictions: row to test scores `[n_test, C]`, where the protocol predicts.
-        notes: what a reader must know.
-    """
-
-    scores: dict[str, Scores]
-    differences: dict[str, Scores] = field(default_factory=dict)
-    predictions: dict[str, np.ndarray] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-
-
-RANDOM = "random encoder"
 
 
 def knn(context: Context) -> Result:
@@ -153,43 +40,6 @@ def _knn(context: Context, metric: str) -> Result:
     return score_predictions(context, predictions)
 
 
-def score_predictions(context: Context, predictions: dict[str, tuple[np.ndarray, np.ndarray]]) -> Result:
-    """Score every row's test predictions; F1 thresholds come from its validation predictions.
-
-    Args:
-        context: labels, resamples and class names.
-        predictions: row to `(val [n_val, C], test [n_test, C])`.
-    """
-    config, split, labels = context.config, context.split, context.labels
-    truth = labels[split.test]
-    thresholds = {name: choose_thresholds(labels[split.val], val) for name, (val, _) in predictions.items()}
-    common = {
-        "resamples": context.resamples,
-        "class_names": context.task.classes,
-        "metrics": METRICS,
-        "min_positives": config.min_positives,
-    }
-    scores = {
-        name: score_all(truth, test, thresholds=thresholds[name], **common)  # type: ignore[arg-type]
-        for name, (_, test) in predictions.items()
-    }
-    differences = {
-        name: difference_all(
-            truth,
-            test,
-            predictions[RANDOM][1],
-            thresholds=(thresholds[name], thresholds[RANDOM]),
-            **common,  # type: ignore[arg-type]
-        )
-        for name, (_, test) in predictions.items()
-        if name != RANDOM and RANDOM in predictions
-    }
-    first = next(iter(scores.values()))
-    left_out = first["auroc_macro"].get("left_out", {})
-    notes = [f"left out of the averages: {name} ({reason})" for name, reason in left_out.items()]
-    return Result(scores, differences, {name: test for name, (_, test) in predictions.items()}, notes)
-
-
 def clusters(context: Context) -> Result:
     """Labels as clusters (as the seed did) and k-means against labels, on the test records with exactly one label."""
     test = context.split.test
@@ -216,7 +66,9 @@ def clusters(context: Context) -> Result:
         if row != RANDOM and RANDOM in values
     }
     single = int((context.labels[test].sum(axis=1) == 1).sum())
-    return Result(scores, differences, notes=[f"{single} of {len(test)} test records have exactly one label and take part"])
+    return Result(
+        scores, differences, notes=[f"{single} of {len(test)} test records have exactly one label and take part"]
+    )
 
 
 PROTOCOLS: dict[str, Callable[[Context], Result]] = {"knn": knn, "knn_cosine": knn_cosine, "clusters": clusters}

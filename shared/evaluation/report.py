@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from shared.evaluation.protocols import RANDOM, Result
+from shared.evaluation.context import RANDOM, Result
 
 MAIN_METRICS = {
     "auroc_macro": "AUROC macro",
@@ -44,7 +44,12 @@ def scores_table(results: Mapping[str, Result]) -> pd.DataFrame:
         groups = [*result.scores.items(), *((f"{row} − {RANDOM}", d) for row, d in result.differences.items())]
         for row, scores in groups:
             lines += [
-                {"protocol": protocol, "row": row, "metric": metric, **{k: score[k] for k in ("value", "low", "high", "n")}}  # type: ignore[literal-required]
+                {
+                    "protocol": protocol,
+                    "row": row,
+                    "metric": metric,
+                    **{k: score[k] for k in ("value", "low", "high", "n")},
+                }  # type: ignore[literal-required]
                 for metric, score in scores.items()
             ]
     return pd.DataFrame(lines)

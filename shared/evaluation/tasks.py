@@ -67,5 +67,7 @@ def make_task(store: ECGStore, name: str, single_label: bool = False, classes: S
     count = labels.sum(axis=1)
     usable = count == 1 if single_label else count > 0
     if not usable.any():
-        raise UserError(f"no record of {store.path} has {'exactly one label' if single_label else 'a label'} of task {name!r}.")
+        raise UserError(
+            f"no record of {store.path} has {'exactly one label' if single_label else 'a label'} of task {name!r}."
+        )
     return Task(name, chosen, labels, usable)

@@ -72,7 +72,9 @@ def test_encoder_equals_reference(tmp_path) -> None:
     assert relative_error(classify(golden["x_short"]), golden["logits_short"]) < 1e-5
 
 
-@pytest.mark.parametrize("kind", ["st_mem_vit_small_dec256d4b", "st_mem_vit_base_dec256d4b", "st_mem_vit_small", "st_mem_vit_base"])
+@pytest.mark.parametrize(
+    "kind", ["st_mem_vit_small_dec256d4b", "st_mem_vit_base_dec256d4b", "st_mem_vit_small", "st_mem_vit_base"]
+)
 def test_released_key_lists_load_completely(kind: str, tmp_path, capsys) -> None:
     shapes = json.loads(golden_file("st_mem_checkpoint_keys.json").read_text())[kind]
     state = {name: torch.zeros(shape) for name, shape in shapes.items()}

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import pandas as pd
 from pydantic import Field
 
-from shared.data.sources.base import PrepareConfig, Recording, RecordError, read_each, read_wfdb, require_root
+from shared.data.sources.base import PrepareConfig, RecordError, Recording, read_each, read_wfdb, require_root
 from shared.errors import UserError
 
 LABELS = ("superclass", "subclass", "statements", "form", "rhythm")

@@ -8,7 +8,7 @@ import pandas as pd
 from pydantic import Field
 
 from shared.data import synthetic
-from shared.data.sources.base import PrepareConfig, Recording, RecordError
+from shared.data.sources.base import PrepareConfig, RecordError, Recording
 from shared.leads import LEADS
 
 LABELS = ("superclass",)

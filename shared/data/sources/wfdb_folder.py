@@ -12,8 +12,8 @@ from pydantic import Field
 from shared.config import RepoPath
 from shared.data.sources.base import (
     PrepareConfig,
-    Recording,
     RecordError,
+    Recording,
     fold_by_patient,
     read_each,
     read_wfdb,
@@ -80,7 +80,9 @@ def _join_csv(config: Config, table: pd.DataFrame, path: Path) -> None:
         column = getattr(config, option)
         if column is not None and column not in csv.columns:
             raise UserError(f"{path} has no column {column!r} ({option}). Its columns: {', '.join(csv.columns)}.")
-    csv = csv.assign(**{config.record_column: csv[config.record_column].fillna("").str.strip().str.removesuffix(".hea")})
+    csv = csv.assign(
+        **{config.record_column: csv[config.record_column].fillna("").str.strip().str.removesuffix(".hea")}
+    )
     twice = csv[config.record_column][csv[config.record_column].duplicated()]
     if len(twice):
         raise UserError(f"{path} names record {twice.iloc[0]!r} more than once ({len(twice)} such lines).")
@@ -90,7 +92,9 @@ def _join_csv(config: Config, table: pd.DataFrame, path: Path) -> None:
     known = names.isin(rows.index)
     shared_name = names[known & names.duplicated()]
     if len(shared_name):
-        raise UserError(f"{path}: several records are named {shared_name.iloc[0]}. Give their paths below {config.root}.")
+        raise UserError(
+            f"{path}: several records are named {shared_name.iloc[0]}. Give their paths below {config.root}."
+        )
     if not known.any():
         raise UserError(
             f"no line of {path} names a record below {config.root}: the CSV has {', '.join(rows.index[:1]) or 'no line'}, "

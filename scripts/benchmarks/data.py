@@ -1,0 +1,68 @@
+"""Speed of the data path: synthetic generator, loader, batch filter against scipy. Medians of several rounds."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from shared.config import load_config
+from shared.data import synthetic
+from shared.data.loader import EpochBatches, train_batches
+from shared.data.prepare import choose_config, prepare
+from shared.data.spec import InputSpec
+from shared.data.transforms import Preprocess, butterworth
+
+SPEC = InputSpec(highpass=0.67, lowpass=40.0, standardize="record")
+
+
+def seconds(work: Callable[[], object], rounds: int = 5) -> float:
+    """Median wall time."""
+    times = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def main() -> None:
+    """Print one line per measurement."""
+    torch.set_num_threads(1)
+    patients = synthetic.draw_patients(256, seed=0)
+    took = seconds(lambda: synthetic.render(patients))
+    print(f"synthetic generator      {256 / took:8.0f} records/s on one core (target >= 500)")
+
+    torch.set_num_threads(2)
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "store"
+        config = load_config(choose_config, "configs/data/synthetic.yaml", [f"out={out}", "num_records=4096"])
+        store = prepare(config)
+        epoch = iter(range(1000))
+
+        def load() -> None:
+            batches = EpochBatches(store, np.arange(len(store)), SPEC, 256, seed=0, epoch=next(epoch))
+            for signals, _ in train_batches(batches):
+                signals.float().mul_(1e-3)
+
+        load()
+        print(f"loader, 9 s crops, float {4096 / seconds(load):8.0f} records/s (target >= 20000)")
+        ecg = torch.from_numpy(store.read(range(256)))[:, :, :2250]
+        preprocess = Preprocess(SPEC)
+        fast = seconds(lambda: preprocess(ecg))
+        reference = ecg[:32].double().numpy() * 1e-3
+        slow = seconds(lambda: butterworth(reference, SPEC), 3) * 8
+        print(
+            f"filter and standardise   {256 / fast:8.0f} records/s as a matrix, {256 / slow:.0f} records/s with sosfiltfilt"
+        )
+        error = np.abs(preprocess.millivolts(ecg[:32]).numpy() - butterworth(reference, SPEC)).max()
+        print(f"largest deviation from sosfiltfilt {error:.1e} mV (allowed 1e-4)")
+
+
+if __name__ == "__main__":
+    main()
