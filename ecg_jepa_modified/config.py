@@ -8,11 +8,13 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from shared.config import Section
-from shared.data.spec import InputSpec
+from shared.data.spec import DataConfig, InputSpec
 from shared.leads import INDEPENDENT_LEADS
+from shared.optim import OptimConfig
+from shared.run import RunConfig
 
 INPUT: dict[str, Any] = {"fs": 250.0, "leads": INDEPENDENT_LEADS, "num_samples": 2500}
-"""Where the method's input differs from InputSpec's own defaults: 10 s of the eight independent leads, in mV as recorded."""
+"""Where the method's input differs from InputSpec's own: 10 s of the eight independent leads, in mV as recorded."""
 
 SIZES: dict[str, dict[str, Any]] = {
     "base": {
@@ -111,3 +113,39 @@ class MaskConfig(Section):
         if not 0 < value[0] <= value[1] < 1:
             raise ValueError(f"a range with 0 < low <= high < 1 is expected, not {value[0]:g}, {value[1]:g}")
         return value
+
+
+class MonitorConfig(Section):
+    """What is watched during pretraining, and what counts as collapse."""
+
+    every: int = Field(5, ge=1, description="epochs between looks at the validation records")
+    records: int = Field(256, ge=2, description="validation records looked at; the kNN probe reads four times as many")
+    task: str | None = Field(None, description="label column of the kNN probe; null takes the store's first, if any")
+    min_rank: float = Field(0.05, gt=0, lt=1, description="alarm below this share of the embedding size")
+    max_cosine: float = Field(0.995, gt=0, le=1, description="alarm above this mean cosine between records")
+    min_std: float = Field(0.01, gt=0, description="alarm below this deviation of the predictions")
+
+
+class Optim(OptimConfig):
+    """The published recipe for multi-block masks; random masks take lr 2.5e-5 and batch 128."""
+
+    epochs: int = Field(100, ge=1)
+    batch_size: int = Field(64, ge=1)
+    lr: float = Field(5e-5, gt=0)
+    lr_reference_batch: int | None = Field(None, ge=1)
+    min_lr: float = Field(1e-6, ge=0)
+    warmup_epochs: float = Field(5.0, ge=0)
+    weight_decay: float = Field(0.05, ge=0)
+    betas: tuple[float, float] = (0.9, 0.999)
+
+
+class PretrainConfig(Section):
+    """`python -m ecg_jepa_modified.pretrain`."""
+
+    run: RunConfig
+    data: DataConfig
+    model: ModelConfig = Field(default_factory=ModelConfig)
+    mask: MaskConfig = MaskConfig()
+    optim: Optim = Optim()
+    monitor: MonitorConfig = MonitorConfig()
+    log_every: int = Field(10, ge=1, description="steps between log lines")

@@ -63,7 +63,7 @@ def draw_random(config: MaskConfig, num_patches: int, generator: torch.Generator
 
 
 def draw_multi_block(config: MaskConfig, num_patches: int, generator: torch.Generator) -> Tensor:
-    """Union of blocks of int(N·u) times, each with its own u ~ U(block_ratio) and start; bool `[N]`, may be empty or full.
+    """Union of blocks of int(N·u) times, each with its own u ~ U(block_ratio) and start; bool `[N]`, maybe empty.
 
     The start is uniform in {0, …, N − length − 1}, as released: the very last time is never masked.
     """
@@ -96,7 +96,7 @@ def split_times(mask: Tensor, num_patches: int, batch: int) -> tuple[Tensor, Ten
     """Check a mask `[N]` or `[G, N]` and list its visible `[G, Nvis]` and masked `[G, Nmask]` times, each in order.
 
     Raises:
-        UserError: a wrong dtype or length, groups that do not divide the batch or differ in count, nothing or all masked.
+        UserError: a wrong dtype or length, nothing or all masked, groups that differ in count or do not fit the batch.
     """
     if mask.dtype != torch.bool or mask.shape[-1:] != (num_patches,):
         raise UserError(

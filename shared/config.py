@@ -14,7 +14,7 @@ import sys
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, TypeVar, Union, cast, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
@@ -83,7 +83,7 @@ def load_config(
     values = _read_yaml(_find_config(path)) if path is not None else {}
     for override in overrides:
         _apply_override(values, override)
-    chosen = config_class if isinstance(config_class, type) else config_class(values)
+    chosen = cast("type[C]", config_class if isinstance(config_class, type) else config_class(values))
     origin = f" in {path}" if path is not None else ""
     _refuse_unknown(chosen, values, f" ({path}{' or key=value' if overrides else ''})" if path is not None else "")
     try:

@@ -1,42 +1,24 @@
-"""Beats and waves of one ECG lead: where each QRS lies, and the intervals of the record's median beat.
+"""The waves of a lead's median beat: bounds and sizes of P, QRS and T.
 
-All work is done on one lattice of 500 Hz, so that every threshold is a time in seconds or a voltage in millivolt and a
-record gives the same answer at whatever rate it was sampled. Intervals are taken from the median beat: the median over
-the aligned normal beats carries far less noise than any single beat, and needs one delineation a record instead of ten.
+The median over the aligned normal beats carries far less noise than any single beat, and needs one delineation a record
+instead of ten.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
-from scipy.ndimage import maximum_filter1d, uniform_filter1d
-from scipy.signal import butter, find_peaks, resample, sosfiltfilt
+from scipy.ndimage import gaussian_filter1d
 
-WORK_FS = 500.0
-"""Hz; the lattice of all measurements."""
-MIN_SECONDS = 0.8
-"""s; shorter than this, a record cannot hold one whole beat."""
-REFRACTORY = 0.2
-"""s; no heart beats faster than 300 a minute, so two nearer peaks are one QRS."""
+from shared.beats import Beats, Lattice
+
 BEFORE, AFTER = 0.40, 0.70
 """s; the window of a beat around its R peak: a long PR before, a long QT after."""
-NORMAL_CORRELATION = 0.8
-"""A QRS that resembles the median QRS less than this is of another shape (ectopic, aberrant)."""
-
-
-@dataclass(frozen=True)
-class Beats:
-    """The beats of one lead.
-
-    Attributes:
-        times: `[n]` R peaks, seconds from the first sample: the largest deflection of the QRS, up or down.
-        normal: `[n]` bool, the QRS has the record's prevailing shape.
-    """
-
-    times: np.ndarray
-    normal: np.ndarray
+SMOOTH = 0.007
+"""s; width of the Gaussian that smooths the median beat before its slope is taken."""
+ONSET_SLOPE, OFFSET_SLOPE, QUIET = 0.045, 0.05, 0.016
+"""Outside the QRS the slope stays below these shares of its steepest for QUIET s (set on LUDB 1–50, lead II)."""
 
 
 @dataclass(frozen=True)
@@ -54,162 +36,101 @@ class Waves:
     t_off: float = np.nan
 
 
-@dataclass(frozen=True)
-class Lattice:
-    """One or more leads on the 500 Hz lattice: `signal [..., T']` mV, its exact rate, and the time of its first sample."""
-
-    signal: np.ndarray
-    fs: float
-    start: float
-
-    def index(self, seconds: np.ndarray | float) -> np.ndarray:
-        """Position (not rounded) of a time on the lattice."""
-        return (np.asarray(seconds) - self.start) * self.fs
-
-
-def to_lattice(ecg: np.ndarray, fs: float, target: float = WORK_FS) -> Lattice:
-    """Resample `[..., T]` at `fs` to about `target` Hz by Fourier interpolation over oddly extended ends."""
-    if fs == target:
-        return Lattice(ecg, fs, 0.0)
-    # The transform takes the record for periodic; extended by half a second, the jump it sees lies outside the record.
-    pad = min(round(0.5 * fs), ecg.shape[-1] - 1)
-    head = 2 * ecg[..., :1] - ecg[..., pad:0:-1]
-    tail = 2 * ecg[..., -1:] - ecg[..., -2 : -2 - pad : -1]
-    extended = np.concatenate([head, ecg, tail], axis=-1)
-    num = round(extended.shape[-1] * target / fs)
-    rate = fs * num / extended.shape[-1]
-    first, last = int(np.ceil(pad / fs * rate - 1e-9)), int((pad + ecg.shape[-1] - 1) / fs * rate + 1e-9)
-    return Lattice(resample(extended, num, axis=-1)[..., first : last + 1], rate, first / rate - pad / fs)
-
-
-@lru_cache(maxsize=16)
-def _band(low: float, high: float, fs: float) -> np.ndarray:
-    return butter(2, (low, high), "bandpass", fs=fs, output="sos")
-
-
-def find_beats(lead: Lattice) -> Beats:
-    """Find every QRS in one lead.
-
-    The slope energy in the QRS band, averaged over 80 ms, has one hump a beat. Humps count from a share of the humps
-    around them; a hump soon after a much larger one is a T wave; a pause in the rhythm is searched again at half the
-    level. Peaks that do not resemble one another are noise, not beats.
-
-    Args:
-        lead: `[T']`, finite.
+def median_beat(lead: Lattice, beats: Beats) -> tuple[np.ndarray, float] | None:
+    """The median over the normal beats that lie wholly inside the record.
 
     Returns:
-        The beats, possibly none.
+        `(beat [W] mV from BEFORE s ahead of the R peak to AFTER s behind it, its noise in mV)`, or None without one.
+    """
+    fs = lead.fs
+    before, after = round(BEFORE * fs), round(AFTER * fs)
+    at = np.rint(lead.index(beats.times)).astype(int)
+    at = at[beats.normal & (at >= before) & (at + after < len(lead.signal))]
+    if not len(at):
+        return None
+    windows = lead.signal[at[:, None] + np.arange(-before, after + 1)]  # [n, W]
+    windows = windows - windows.mean(axis=1, keepdims=True)  # the wander moves beats against each other
+    beat = np.median(windows, axis=0)
+    spread = np.median(np.abs(windows - beat)) if len(at) > 1 else np.std(np.diff(beat))
+    return gaussian_filter1d(beat, SMOOTH * fs), float(1.5 * spread / np.sqrt(len(at)))
+
+
+def delineate(beat: np.ndarray, noise: float, fs: float, rr: float) -> Waves:
+    """Find the waves of a median beat.
+
+    Args:
+        beat: `[W]` mV, as `median_beat` gives it.
+        noise: its noise, mV.
+        fs: rate of the lattice, Hz.
+        rr: the usual RR interval, s; it bounds the search for P and T at fast rates.
 
     Source:
-        After Pan & Tompkins, IEEE Trans Biomed Eng 1985;32:230. Deviations: zero phase, and levels from the whole
-        record, which is at hand.
+        QRS bounds: where the slope stays below a share of the steepest one. P onset and T end: the tangent at the
+        steepest point meets the baseline (Lepeschkin & Surawicz, Circulation 1952;6:378).
     """
-    fs = lead.fs
-    none = Beats(np.empty(0), np.empty(0, dtype=bool))
-    if len(lead.signal) < MIN_SECONDS * fs:
-        return none
-    band = sosfiltfilt(_band(*BAND, round(fs, 6)), lead.signal)
-    slope = np.gradient(band)
-    energy = np.sqrt(np.maximum(uniform_filter1d(slope * slope, round(0.08 * fs)), 0.0))
-    peaks, _ = find_peaks(energy, distance=max(1, round(REFRACTORY * fs)))
-    if not len(peaks):
-        return none
-    tops = maximum_filter1d(energy, round(2.0 * fs))
-    # The level follows the record (a PVC must not hide its neighbours) but not below a share of the record's own.
-    level = np.clip(uniform_filter1d(tops, round(3.0 * fs)), 0.4 * np.median(tops), 1.2 * np.median(tops))
-    if np.median(tops) < 1e-12:
-        return none
-    chosen = _drop_t_waves(peaks[energy[peaks] > 0.35 * level[peaks]], energy, fs)
-    chosen = _search_pauses(chosen, peaks, energy, level, fs)
-    return _align(lead, chosen)
+    r = round(BEFORE * fs)
+    slope = np.gradient(beat) * fs  # mV/s
+    steep = np.abs(slope)
+    core = slice(r - round(0.06 * fs), r + round(0.06 * fs))
+    top = steep[core].max()
+    if top <= 0:
+        return Waves()
+    first, last = (core.start + k for k in np.flatnonzero(steep[core] > 0.3 * top)[[0, -1]])
+    run = max(2, round(QUIET * fs))
+    on = _quiet(steep[:first][::-1], ONSET_SLOPE * top, run)
+    off = _quiet(steep[last + 1 :], OFFSET_SLOPE * top, run)
+    if on is None or off is None:
+        return Waves()
+    on, off = first - on, last + 1 + off
+    level = beat[max(on - round(0.02 * fs), 0) : on].mean()
+    # No T wave ends later than this after the QRS onset, nor within 0.2 s of the next R peak.
+    end = min(len(beat) - 1, on + round(0.52 * np.sqrt(rr) * fs), r + round((rr - 0.2) * fs))
+    t_amplitude, t_off = _t_wave(beat - level, slope, off, end, fs, noise)
+    begin = max(0, on - round(0.28 * fs), r - round((rr - 0.3) * fs))
+    p_amplitude, p_on = _p_wave(beat, begin, on, fs, noise)
+    return Waves((p_on - r) / fs, p_amplitude, (on - r) / fs, (off - r) / fs, t_amplitude, (t_off - r) / fs)
 
 
-def _drop_t_waves(peaks: np.ndarray, energy: np.ndarray, fs: float) -> np.ndarray:
-    """Leave out humps within 0.36 s after one twice as large (a T wave) or before it (a P wave)."""
-    keep = np.ones(len(peaks), dtype=bool)
-    for i in range(len(peaks)):
-        for j in (i - 1, i + 1):
-            if (
-                0 <= j < len(peaks)
-                and abs(peaks[i] - peaks[j]) < 0.36 * fs
-                and energy[peaks[i]] < 0.5 * energy[peaks[j]]
-            ):
-                keep[i] = False
-    return peaks[keep]
+def _quiet(steep: np.ndarray, level: float, run: int) -> int | None:
+    """Start of the first stretch of `run` samples below `level`."""
+    below = np.concatenate([[0], np.cumsum(steep < level)])
+    found = np.flatnonzero(below[run:] - below[:-run] == run)
+    return int(found[0]) if len(found) else None
 
 
-def _search_pauses(
-    chosen: np.ndarray, peaks: np.ndarray, energy: np.ndarray, level: np.ndarray, fs: float
-) -> np.ndarray:
-    """Look again, at half the level, where a beat is missing for the rhythm around it."""
-    if len(chosen) < 3:
-        return chosen
-    usual = np.median(np.diff(chosen))
-    added = []
-    for before, after in zip(chosen[:-1], chosen[1:], strict=True):
-        if after - before > 1.6 * usual:
-            inside = peaks[(peaks > before + 0.36 * fs) & (peaks < after - 0.36 * fs)]
-            inside = inside[energy[inside] > 0.17 * level[inside]]
-            if len(inside):
-                added.append(inside[np.argmax(energy[inside])])
-    return np.sort(np.concatenate([chosen, np.array(added, dtype=chosen.dtype)]))
+def _t_wave(beat: np.ndarray, slope: np.ndarray, off: int, end: int, fs: float, noise: float) -> tuple[float, float]:
+    """`(amplitude mV, end)` of the T wave, `end` in samples; NaN where none stands out."""
+    begin = off + round(0.06 * fs)
+    if end - begin < round(0.08 * fs):
+        return np.nan, np.nan
+    peak = begin + int(np.abs(beat[begin:end]).argmax())
+    amplitude = float(beat[peak])
+    stop = min(end, peak + round(0.16 * fs))
+    if abs(amplitude) < max(0.03, 3 * noise) or stop - peak < 3:
+        return np.nan, np.nan
+    fall = -slope[peak:stop] * np.sign(amplitude)
+    at = peak + int(fall.argmax())
+    if fall.max() <= 0:
+        return amplitude, np.nan
+    return amplitude, at + beat[at] * np.sign(amplitude) / fall.max() * fs
 
 
-def _align(lead: Lattice, chosen: np.ndarray) -> Beats:
-    """Place the R peaks to a fraction of a sample and tell beats of the prevailing shape from others.
-
-    The record's median QRS is laid over each beat: the whole complex fixes the time, so noise on the peak, or two peaks
-    of like height, cannot shift one beat against the next. Beats of another shape take their own largest deflection.
-    """
-    none = Beats(np.empty(0), np.empty(0, dtype=bool))
-    if not len(chosen):
-        return none
-    fs = lead.fs
-    smooth = sosfiltfilt(_band(*BAND2, round(fs, 6)), lead.signal)
-    half, lag = round(0.08 * fs), round(0.05 * fs)
-    padded = np.pad(smooth, half + lag)  # zeros: the band has no level
-    centre = chosen.copy()
-    shift = np.zeros(len(chosen))
-    for _ in range(2):
-        around = padded[centre[:, None] + np.arange(2 * (half + lag) + 1)]  # [n, window]
-        template = np.median(around[:, lag:-lag], axis=0)
-        match = _correlate(around, template)  # [n, lags]
-        best = match.argmax(axis=1)
-        centre = np.clip(centre + best - lag, 0, len(smooth) - 1)
-    correlation = match.max(axis=1)
-    if len(chosen) >= 3 and np.median(correlation) < 0.6:
-        return none  # nothing repeats
-    normal = correlation >= NORMAL_CORRELATION
-    times = centre + _parabola(match, best) + int(np.abs(template).argmax()) - half
-    size = np.empty(len(chosen))
-    for i, hump in enumerate(chosen):
-        low, high = max(hump - half, 0), min(hump + half + 1, len(smooth))
-        deflection = np.abs(smooth[low:high])
-        size[i] = deflection.max()
-        if not normal[i]:
-            times[i] = low + deflection.argmax()
-    whole = (chosen >= half) & (chosen < len(smooth) - half)
-    # What is small beside the record's QRS is a P wave or noise; what is cut by the record's end is no whole QRS.
-    real = (size >= MINSIZE * np.median(size)) & (normal | whole)
-    times, normal = lead.start + np.clip(times[real], 0, len(smooth) - 1) / fs, normal[real]
-    order = np.argsort(times)
-    times, normal = times[order], normal[order]
-    apart = np.diff(times, prepend=-np.inf) > 0.5 * REFRACTORY
-    return Beats(times[apart], normal[apart])
-
-
-def _correlate(around: np.ndarray, template: np.ndarray) -> np.ndarray:
-    """Correlation `[n, lags]` of a template with each of its positions in the windows `around [n, W]`."""
-    views = np.lib.stride_tricks.sliding_window_view(around, len(template), axis=1)  # [n, lags, w]
-    size = np.linalg.norm(views, axis=2) * np.linalg.norm(template)
-    return (views @ template) / np.maximum(size, 1e-12)
-
-
-def _parabola(values: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """Offset (−0.5…0.5) of the true maximum from the largest sample `at [n]` of each row of `values [n, m]`."""
-    inside = (at > 0) & (at < values.shape[1] - 1)
-    rows, mid = np.arange(len(at)), np.clip(at, 1, values.shape[1] - 2)
-    a, b, c = (values[rows, mid + k] for k in (-1, 0, 1))
-    bend = a - 2 * b + c
-    offset = 0.5 * (a - c) / np.where(np.abs(bend) < 1e-12, 1.0, bend)
-    return np.where(inside, np.clip(offset, -0.5, 0.5), 0.0)
+def _p_wave(beat: np.ndarray, begin: int, on: int, fs: float, noise: float) -> tuple[float, float]:
+    """`(amplitude mV, onset)` of the P wave, `onset` in samples; NaN where none stands out."""
+    stop = on - round(0.02 * fs)
+    if stop - begin < round(0.08 * fs):
+        return np.nan, np.nan
+    part = beat[begin:stop]
+    # The level around P; below the middle, since the end of T often reaches into the region (above it where P is negative).
+    low_base, high_base = np.percentile(part, (35, 65))
+    base, sign = low_base, 1.0
+    if high_base - part.min() > 1.5 * (part.max() - low_base):
+        base, sign = high_base, -1.0
+    part = sign * (part - base)
+    peak = int(part.argmax())
+    low = max(0, peak - round(0.08 * fs))
+    if part[peak] < max(0.02, 3 * noise) or peak - low < round(0.02 * fs):
+        return np.nan, np.nan
+    rise = np.diff(part[low : peak + 1])
+    at = low + int(rise.argmax())
+    return float(sign * part[peak]), begin + at + 0.5 - (part[at] + 0.5 * rise.max()) / rise.max()

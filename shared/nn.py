@@ -6,7 +6,7 @@ Masks and attention patterns are passed in, never drawn or stored here.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -120,8 +120,9 @@ def init_trunc_normal(module: nn.Module) -> None:
             nn.init.zeros_(module.bias)
 
 
-def rescale_blocks(blocks: nn.ModuleList) -> None:
+def rescale_blocks(blocks: Iterable[nn.Module]) -> None:
     """Divide the two residual projections of block k (from 1) by sqrt(2k), so that the stream's variance stays level."""
     for k, block in enumerate(blocks, start=1):
+        assert isinstance(block, Block)
         block.attn.proj.weight.data.div_(math.sqrt(2.0 * k))
         block.mlp.fc2.weight.data.div_(math.sqrt(2.0 * k))

@@ -43,7 +43,7 @@ def make_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimiz
     Raises:
         UserError: timm knows no such optimizer.
     """
-    names = timm.optim.list_optimizers()
+    names = [str(name) for name in timm.optim.list_optimizers()]
     if config.optimizer not in names:
         raise UserError(f"optim.optimizer {config.optimizer!r} is not one of timm's: {', '.join(names)}.")
     info = timm.optim.get_optimizer_info(config.optimizer)

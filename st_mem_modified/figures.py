@@ -21,7 +21,8 @@ def draw_reconstruction(path: Path, model: STMEM, preprocess: Preprocess, signal
     """
     ecg, mean, std = preprocess.with_scale(signal)
     patches = patchify(ecg, model.config.patch_size)
-    noise = draw_noise(*patches.shape[:3], torch.Generator(ecg.device).manual_seed(0))
+    batch, num_leads, num_patches = patches.shape[:3]
+    noise = draw_noise(batch, num_leads, num_patches, torch.Generator(ecg.device).manual_seed(0))
     out = model(ecg, noise)
     pred = out.pred.float()
     if model.config.norm_pix_loss:

@@ -64,6 +64,8 @@ class STMEMEncoder(nn.Module):
         config: sizes and InputSpec; `config.input.leads` names the rows of the lead table.
     """
 
+    pos_embed: Tensor
+
     def __init__(self, config: ModelConfig | None = None) -> None:
         super().__init__()
         self.config = config = config or ModelConfig()
@@ -171,6 +173,8 @@ class STMEM(nn.Module):
 
 class LeadWiseDecoder(nn.Module):
     """Reconstructs each lead from its own tokens alone; all leads of all records are one batch."""
+
+    pos_embed: Tensor
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()

@@ -16,11 +16,15 @@ from shared.config import config_from_cli, entry_point
 from shared.data.loader import EpochBatches, read_validation, train_batches
 from shared.data.store import ECGStore
 from shared.data.transforms import Preprocess
+from shared.evaluation.plots import plot_log
 from shared.optim import make_optimizer, make_schedule
 from shared.run import Run, exit_on_stop, require_finite
 from st_mem_modified.config import PretrainConfig
 from st_mem_modified.figures import draw_reconstruction
 from st_mem_modified.model import STMEM, draw_noise
+
+
+CURVES = {"loss": ("epoch_loss", "val_loss"), "learning rate": ("lr",), "gradient norm": ("grad_norm",)}
 
 
 def pretrain(config: PretrainConfig) -> Path:
@@ -102,7 +106,7 @@ def finish_epoch(
         generator = torch.Generator(run.device).manual_seed(0)
         total = torch.zeros((), device=run.device)
         for part in validation.split(64):
-            noise = draw_noise(*part.shape[:2], config.model.num_patches, generator)
+            noise = draw_noise(len(part), part.shape[1], config.model.num_patches, generator)
             with run.autocast():
                 total += model(preprocess(part), noise).loss * len(part)
         values["val_loss"] = float(total) / len(validation)
@@ -110,6 +114,8 @@ def finish_epoch(
             path = run.out / "figures" / "reconstruction.png"
             draw_reconstruction(path, model, preprocess, validation[:1], f"epoch {epoch + 1}")
     run.log(step, epoch=epoch + 1, **values)
+    if epoch + 1 == config.optim.epochs:
+        plot_log(run.out / "figures" / "training.png", run.out / "log.jsonl", CURVES)
     print(
         f"epoch {epoch + 1}/{config.optim.epochs}: "
         + ", ".join(f"{name} {value:.4f}" for name, value in values.items())

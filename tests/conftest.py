@@ -2,8 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import matplotlib
+import pytest
 import torch
+
+from shared.config import load_config
+from shared.data.prepare import choose_config, prepare
 
 matplotlib.use("Agg")
 torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def synthetic_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A prepared store of 200 synthetic records of 100 patients, 250 Hz × 5 s; read it, do not change it."""
+    out = tmp_path_factory.mktemp("data") / "synthetic"
+    overrides = [f"out={out}", "num_records=200", "records_per_patient=2", "seconds=5", "backend=sequential"]
+    prepare(load_config(choose_config, "configs/data/synthetic.yaml", overrides))
+    return out

@@ -114,7 +114,8 @@ def process_chunk(config: PrepareConfig, index: pd.DataFrame) -> Chunk:
     signals: list[np.ndarray] = []
     rows: list[dict[str, Any]] = []
     left_out: list[dict[str, str]] = []
-    for meta, result in zip(index.to_dict("records"), SOURCES[config.source].read(config, index), strict=True):
+    lines = ({str(key): value for key, value in line.items()} for line in index.to_dict("records"))
+    for meta, result in zip(lines, SOURCES[config.source].read(config, index), strict=True):
         try:
             if isinstance(result, RecordError):
                 raise result
@@ -212,9 +213,9 @@ def _table(rows: list[dict[str, Any]], labels: Sequence[str]) -> pd.DataFrame:
 def choose_config(values: Mapping[str, Any]) -> type[PrepareConfig]:
     """The config class of the source that the values name."""
     name = values.get("source")
-    if name not in SOURCES:
+    if not isinstance(name, str) or name not in SOURCES:
         raise ConfigError(f"source: {name!r} is not one of {', '.join(SOURCES)}.")
-    return SOURCES[str(name)].Config
+    return SOURCES[name].Config
 
 
 def main(argv: Sequence[str]) -> None:

@@ -17,6 +17,8 @@ from shared.data.spec import InputSpec
 from shared.data.store import MICROVOLT
 
 FILTER_ORDER = 5
+LEAST_SD = 1e-4
+"""mV; a tenth of a stored step. Below it there is no ECG, only rounding."""
 
 
 def butterworth(ecg: np.ndarray, spec: InputSpec) -> np.ndarray:
@@ -46,6 +48,8 @@ class Preprocess(nn.Module):
         spec: the contract; filter and standardisation come from it.
     """
 
+    matrix: Tensor | None
+
     def __init__(self, spec: InputSpec) -> None:
         super().__init__()
         self.spec = spec
@@ -65,7 +69,7 @@ class Preprocess(nn.Module):
         ecg = self.millivolts(ecg)
         mean, std = level_and_scale(ecg, self.spec.standardize)
         # In place: fresh pages are most of the cost of a batch on a CPU.
-        return ecg if mean is None else ecg.sub_(mean).div_(std)
+        return ecg if mean is None or std is None else ecg.sub_(mean).div_(std)
 
     def with_scale(self, ecg: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """As `forward`, with the mean and deviation `[B, 1 or L, 1]` that bring a model's output back to mV."""
@@ -88,13 +92,13 @@ class Preprocess(nn.Module):
 def level_and_scale(ecg: Tensor, how: str) -> tuple[Tensor | None, Tensor | None]:
     """Mean and deviation over leads and time together (`record`), over time per lead (`lead`), or None (`none`).
 
-    The deviation is the population's, as numpy's and the published preprocessing's; a constant signal gets a tiny one, so that
-    it becomes zeros and not NaN.
+    The deviation is the population's, as numpy's and the published preprocessing's; a constant signal gets a small one, so
+    that it becomes zeros but for rounding, and not NaN or rounding noise blown up.
     """
     if how == "none":
         return None, None
     axes = (-2, -1) if how == "record" else (-1,)
-    return ecg.mean(axes, keepdim=True), ecg.std(axes, keepdim=True, correction=0).clamp_min(1e-8)
+    return ecg.mean(axes, keepdim=True), ecg.std(axes, keepdim=True, correction=0).clamp_min(LEAST_SD)
 
 
 def even_starts(available: int, length: int, count: int) -> np.ndarray:

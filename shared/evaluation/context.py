@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
 from pydantic import Field
+from torch import nn
 
 from shared.config import RepoPath, Section
 from shared.data.store import ECGStore
+from shared.errors import UserError
 from shared.evaluation.bootstrap import Interval, Resamples, difference_all, score_all
+from shared.evaluation.embed import embed_cached
 from shared.evaluation.metrics import choose_thresholds
 from shared.evaluation.tasks import Task
+from shared.leads import parse_leads
 
 METRICS = ("auroc_macro", "auroc_weighted", "auprc_macro", "f1_macro", "f1_weighted")
 Scores = dict[str, Interval]
+Positive = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(gt=0, le=1)]
 
 
 class KNNConfig(Section):
@@ -25,6 +32,29 @@ class KNNConfig(Section):
 
     k: int = Field(20, ge=1)
     temperature: float = Field(0.07, gt=0, description="of the cosine votes")
+
+
+class ProbeConfig(Section):
+    """Linear probes (classes by logistic regression, numbers by ridge) and the attentive probe."""
+
+    l2: tuple[Positive, ...] = Field(
+        (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0),
+        min_length=1,
+        description="strengths tried: mean loss + l2/2 |w|^2 on standardised features; validation chooses",
+    )
+    attentive_epochs: int = Field(30, ge=1, description="at most; stops 5 epochs after the best on validation")
+    attentive_lr: float = Field(1e-3, gt=0)
+
+
+class SurvivalConfig(Section):
+    """Cox proportional hazards on embeddings."""
+
+    time: str = Field("time_to_event", description="column of the store: time to the event or to the end of watching")
+    event: str = Field("event", description="column of the store: 1 where the event was seen, 0 where not")
+    components: int = Field(32, ge=1, description="principal components of the training embeddings")
+    penalizers: tuple[Positive, ...] = Field(
+        (0.001, 0.01, 0.1, 1.0), min_length=1, description="ridge strengths tried; validation chooses"
+    )
 
 
 class EncoderConfig(Section):
@@ -47,6 +77,21 @@ class EvaluateConfig(Section):
     test_folds: tuple[int, ...] = (10,)
     protocols: tuple[str, ...] = ("knn", "knn_cosine", "clusters")
     knn: KNNConfig = KNNConfig()
+    probe: ProbeConfig = ProbeConfig()
+    label_fractions: tuple[Share, ...] = Field(
+        (0.01, 0.05, 0.1, 1.0), min_length=1, description="shares of the training patients"
+    )
+    label_draws: int = Field(3, ge=1, description="draws of patients per share below 1")
+    lead_subsets: tuple[str, ...] = Field(
+        ("all", "limb", "I+II+V2", "II+V1", "II", "I"), min_length=1, description="leads joined by +, or groups"
+    )
+    regression: tuple[str, ...] = Field(
+        ("true_heart_rate", "true_pr_ms", "true_qrs_ms", "true_qt_ms", "age", "sex"),
+        min_length=1,
+        description="number columns of the store; one of only 0 and 1 is scored as a class",
+    )
+    impostor_pairs: int = Field(50_000, ge=1, description="pairs of two patients drawn for the biometrics")
+    survival: SurvivalConfig = SurvivalConfig()
     num_crops: int = Field(1, ge=1, description="evenly spaced windows per record, embeddings averaged")
     resamples: int = Field(1000, ge=1, description="patient-level bootstrap draws")
     min_positives: int = Field(
@@ -81,6 +126,7 @@ class Context:
         resamples: of the test split, the same for all rows.
         out: the report folder.
         device: where to compute.
+        encoders: encoder name to the encoder itself, for protocols that embed anew (fewer leads, disturbed signals).
     """
 
     config: EvaluateConfig
@@ -92,6 +138,42 @@ class Context:
     resamples: Resamples
     out: Path
     device: torch.device
+    encoders: dict[str, nn.Module] = field(default_factory=dict)
+
+    def embed(
+        self,
+        row: str,
+        leads: Sequence[str] | None = None,
+        store: ECGStore | None = None,
+        indices: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Embeddings `[n, D]` of a row under other circumstances, cached.
+
+        Args:
+            row: a name in `encoders`.
+            leads: which leads it sees; None takes the config's.
+            store: other signals of the same records; None takes the context's store.
+            indices: store rows; None takes all of the context.
+
+        Raises:
+            UserError: the context has no such encoder, or what `embed_store` refuses.
+        """
+        if row not in self.encoders:
+            raise UserError(f"encoder {row!r} is not at hand, only its embeddings are; this protocol must embed anew.")
+        if leads is None and self.config.encoder.leads is not None:
+            leads = parse_leads(self.config.encoder.leads)
+        return embed_cached(
+            self.out / "cache",
+            self.encoders[row],
+            self.store if store is None else store,
+            self.indices if indices is None else indices,
+            leads=leads,
+            num_crops=self.config.num_crops,
+            batch_size=self.config.batch_size,
+            device=self.device,
+            dtype=torch.bfloat16 if self.config.precision == "bf16" else None,
+            name=row.replace(" ", "-"),
+        )
 
     @property
     def labels(self) -> np.ndarray:
@@ -104,6 +186,14 @@ class Context:
         return self.store.records.patient.to_numpy()[self.indices]
 
 
+@dataclass(frozen=True)
+class Figure:
+    """A picture of the report."""
+
+    path: Path
+    caption: str
+
+
 @dataclass
 class Result:
     """Scores of every row, and of every row minus the random encoder.
@@ -113,12 +203,14 @@ class Result:
         differences: row to metric to interval of `row − random encoder`, same resamples.
         predictions: row to test scores `[n_test, C]`, where the protocol predicts.
         notes: what a reader must know.
+        figures: pictures already written below the report folder.
     """
 
     scores: dict[str, Scores]
     differences: dict[str, Scores] = field(default_factory=dict)
     predictions: dict[str, np.ndarray] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    figures: list[Figure] = field(default_factory=list)
 
 
 RANDOM = "random encoder"

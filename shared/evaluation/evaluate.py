@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from torch import nn
 
 from shared.config import to_yaml
@@ -17,14 +16,14 @@ from shared.data.store import ECGStore
 from shared.errors import UserError
 from shared.evaluation.bootstrap import Resamples
 from shared.evaluation.contamination import check_contamination
-from shared.evaluation.context import RANDOM, Context, EvaluateConfig, Result, Split
-from shared.evaluation.embed import embed_cached
+from shared.evaluation.context import RANDOM, Context, EvaluateConfig, Figure, Result, Split
 from shared.evaluation.plots import plot_embeddings, plot_scores
 from shared.evaluation.protocols import PROTOCOLS
-from shared.evaluation.report import Figure, scores_table, write_report
+from shared.evaluation.report import scores_table, write_report
 from shared.evaluation.tasks import make_task
-from shared.leads import parse_leads
 from shared.run import pick_device
+
+HEADLINES = ("auroc_macro", "f1_weighted", "labels/silhouette", "labels/davies_bouldin", "kmeans/nmi")
 
 
 def evaluate(
@@ -62,23 +61,10 @@ def evaluate(
     task = make_task(store, config.task, config.single_label)
     indices, split = make_split(store, task.usable, config)
     (out / "figures").mkdir(parents=True, exist_ok=True)
-    rows = {
-        row: embed_cached(
-            out / "cache",
-            model,
-            store,
-            indices,
-            leads=None if config.encoder.leads is None else parse_leads(config.encoder.leads),
-            num_crops=config.num_crops,
-            batch_size=config.batch_size,
-            device=device,
-            dtype=torch.bfloat16 if config.precision == "bf16" else None,
-            name=row.replace(" ", "-"),
-        )
-        for row, model in ((name, encoder), (RANDOM, random_encoder))
-    }
     resamples = Resamples(store.records.patient.to_numpy()[indices[split.test]], config.resamples, config.seed)
-    context = Context(config, store, task, indices, split, rows, resamples, out, device)
+    encoders = {name: encoder, RANDOM: random_encoder}
+    context = Context(config, store, task, indices, split, {}, resamples, out, device, encoders)
+    context.rows.update({row: context.embed(row) for row in encoders})
     results, problems = run_protocols(context)
     notes = check_contamination(trained_on, store, indices[split.test]) + problems
     for result in results.values():
@@ -87,7 +73,7 @@ def evaluate(
     write_embeddings(context, name)
     write_metrics(out / "metrics.json", results, name)
     scores_table(results).to_csv(out / "metrics.csv", index=False)
-    drawn = [*draw_figures(context, results, name), *figures]
+    drawn = [*draw_figures(context, results, name), *(f for r in results.values() for f in r.figures), *figures]
     (out / "config.yaml").write_text(to_yaml(config))
     page = write_report(
         out / "report.html",
@@ -210,23 +196,22 @@ def draw_figures(context: Context, results: Mapping[str, Result], name: str) -> 
 def print_scores(results: Mapping[str, Result], notes: Sequence[str]) -> None:
     """The main scores in a few lines."""
     for protocol, result in results.items():
-        metrics = [
-            m for m in ("auroc_macro", "f1_weighted", "labels/silhouette", "labels/davies_bouldin", "kmeans/nmi")
-        ]
+        some = next(iter(result.scores.values()))
+        metrics = [m for m in HEADLINES if m in some] or [m for m in some if "_std@" not in m][:8]
         for row, scores in result.scores.items():
             shown = [
                 f"{m} {scores[m]['value']:.3f} [{scores[m]['low']:.3f}, {scores[m]['high']:.3f}]"
                 for m in metrics
                 if m in scores
             ]
-            print(f"{protocol:<12} {row:<16} {'  '.join(shown)}")
+            print(f"{protocol:<15} {row:<16} {'  '.join(shown)}")
         for row, scores in result.differences.items():
             shown = [
                 f"{m} {scores[m]['value']:+.3f} [{scores[m]['low']:+.3f}, {scores[m]['high']:+.3f}]"
                 for m in metrics
                 if m in scores
             ]
-            print(f"{protocol:<12} {row} − random  {'  '.join(shown)}")
+            print(f"{protocol:<15} {row} − random  {'  '.join(shown)}")
     for note in notes:
         print(f"note: {note}")
 
@@ -241,3 +226,12 @@ def evaluation_folder(weights: Path) -> Path:
         if (folder / "checkpoints").is_dir():
             return folder / "evaluation"
     raise UserError(f"{weights} is in no run folder: say where the results go, e.g. out=runs/evaluation.")
+
+
+def training_figures(weights: Path) -> list[Figure]:
+    """Curves of the run that the weights came from, where they were drawn."""
+    for folder in (weights, *weights.parents):
+        if (folder / "checkpoints").is_dir():
+            path = folder / "figures" / "training.png"
+            return [Figure(path, "Pretraining: what was logged along the way.")] if path.is_file() else []
+    return []

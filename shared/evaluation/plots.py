@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -66,12 +67,12 @@ def plot_reconstruction(
     figure = Figure(figsize=((width + 6) * MM, (height + 22) * MM))
     figure.suptitle(title, fontsize=10, x=0.01, ha="left", y=1 - 3 * MM / figure.get_figheight())
     for column in range(columns):
-        box = [
+        box = (
             (3 + column * (width / columns)) / (width + 6),
             12 / (height + 22),
             (25 * shown / fs) / (width + 6),
             height / (height + 22),
-        ]
+        )
         axes = figure.add_axes(box)
         draw_paper(axes, shown / fs, per_column * span)
         for row in range(per_column):
@@ -206,4 +207,75 @@ def plot_scores(
         axes.set_ylim(top=1.02)
     handles, texts = panels[0].get_legend_handles_labels()
     figure.legend(handles, texts, loc="outside lower center", ncols=len(texts), fontsize=9, frameon=False)
+    save(figure, path)
+
+
+Curve = Sequence[tuple[str, float, float, float]]
+
+
+def plot_curves(
+    path: Path, panels: Mapping[str, Mapping[str, Curve]], xlabels: Mapping[str, str], ylabel: str = "AUROC macro"
+) -> None:
+    """Scores over conditions with intervals, one panel per group of conditions, one colour per row.
+
+    Args:
+        path: PNG to write.
+        panels: title to row to `(condition, value, low, high)` in the order to show.
+        xlabels: title to what the conditions are; may miss some.
+        ylabel: what the scores are.
+    """
+    columns = min(len(panels), 3)
+    lines = -(-len(panels) // columns)
+    figure = Figure(figsize=(max(4.2 * columns, 6.0), 3.5 * lines + 0.4), layout="constrained")
+    grid = figure.subplots(lines, columns, squeeze=False, sharey=True)
+    for axes in grid.flatten()[len(panels) :]:
+        axes.set_visible(False)
+    for axes, (title, rows) in zip(grid.flatten(), panels.items(), strict=False):
+        ticks = list(dict.fromkeys(point[0] for points in rows.values() for point in points))
+        for i, (row, points) in enumerate(rows.items()):
+            x = np.array([ticks.index(point[0]) for point in points]) + (i - (len(rows) - 1) / 2) * 0.1
+            value, low, high = np.array([point[1:] for point in points]).T
+            errors = np.clip([value - low, high - value], 0, None)
+            axes.errorbar(x, value, errors, fmt="o-", ms=5, lw=1.4, capsize=2.5, color=COLOURS[i], label=row)
+        axes.axhline(0.5, color="#888888", ls="--", lw=0.8)
+        long = max(map(len, ticks)) * len(ticks) > 34
+        axes.set_xticks(
+            range(len(ticks)), ticks, fontsize=9, rotation=30 if long else 0, ha="right" if long else "center"
+        )
+        axes.set_title(title, fontsize=11)
+        axes.set_xlabel(xlabels.get(title, ""), fontsize=9)
+    for axes in grid[:, 0]:
+        axes.set_ylabel(ylabel, fontsize=9)
+    handles, texts = grid[0, 0].get_legend_handles_labels()
+    figure.legend(handles, texts, loc="outside lower center", ncols=len(texts), fontsize=9, frameon=False)
+    save(figure, path)
+
+
+def plot_log(path: Path, log: Path, panels: Mapping[str, Sequence[str]]) -> None:
+    """Curves of a run's `log.jsonl` against optimizer steps, one panel per quantity.
+
+    Args:
+        path: PNG to write.
+        log: one JSON object a line, each with `step`.
+        panels: title to the names drawn in it; names that were never logged are passed over.
+    """
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    there = {title: [n for n in names if any(n in line for line in lines)] for title, names in panels.items()}
+    there = {title: names for title, names in there.items() if names}
+    columns = min(len(there), 3)
+    rows = -(-len(there) // columns)
+    figure = Figure(figsize=(3.9 * columns, 2.7 * rows), layout="constrained")
+    axes_grid = figure.subplots(rows, columns, squeeze=False).flatten()
+    for axes in axes_grid[len(there) :]:
+        axes.set_visible(False)
+    for axes, (title, names) in zip(axes_grid, there.items(), strict=False):
+        for name, colour in zip(names, COLOURS, strict=False):
+            points = [(line["step"], line[name]) for line in lines if name in line]
+            axes.plot(*zip(*points, strict=True), color=colour, lw=1.5, marker=".", ms=4, label=name)
+        axes.set_title(title, fontsize=10)
+        axes.set_xlabel("step", fontsize=8)
+        axes.tick_params(labelsize=8)
+        axes.grid(color="#e8e8e8", lw=0.6)
+        if len(names) > 1:
+            axes.legend(fontsize=8, frameon=False)
     save(figure, path)

@@ -10,6 +10,10 @@ from shared.evaluation.bootstrap import bootstrap_interval
 from shared.evaluation.clusters import BOUNDS, cluster_values, difference_clusters
 from shared.evaluation.context import RANDOM, Context, Result, Scores, score_predictions
 from shared.evaluation.knn import knn_scores
+from shared.evaluation.label_fractions import label_fractions
+from shared.evaluation.probe import linear_probe
+from shared.evaluation.reduced_leads import reduced_leads
+from shared.evaluation.regression import regression
 
 
 def knn(context: Context) -> Result:
@@ -71,4 +75,12 @@ def clusters(context: Context) -> Result:
     )
 
 
-PROTOCOLS: dict[str, Callable[[Context], Result]] = {"knn": knn, "knn_cosine": knn_cosine, "clusters": clusters}
+PROTOCOLS: dict[str, Callable[[Context], Result]] = {
+    "knn": knn,
+    "knn_cosine": knn_cosine,
+    "clusters": clusters,
+    "linear_probe": linear_probe,
+    "label_fractions": label_fractions,
+    "reduced_leads": reduced_leads,
+    "regression": regression,
+}

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from shared.evaluation.context import RANDOM, Result
+from shared.evaluation.bootstrap import Interval
+from shared.evaluation.context import RANDOM, Figure, Result
 
 MAIN_METRICS = {
     "auroc_macro": "AUROC macro",
@@ -28,13 +28,24 @@ MAIN_METRICS = {
 }
 """What the page shows, and how it is called; `metrics.json` and `metrics.csv` have everything."""
 
-
-@dataclass(frozen=True)
-class Figure:
-    """A picture of the report."""
-
-    path: Path
-    caption: str
+OTHER_METRICS = {
+    "auroc_macro_std": "AUROC macro, sd over draws",
+    "auprc_macro_std": "AUPRC macro, sd over draws",
+    "auroc": "AUROC",
+    "mae": "mean absolute error ↓",
+    "rmse": "root mean squared error ↓",
+    "r2": "R²",
+    "pearson": "Pearson correlation",
+    "eer": "equal error rate ↓",
+    "tar_at_1_far": "true accepts at 1 % false accepts",
+    "rank_1": "rank-1 identification",
+    "c_index": "C-index",
+    "rankme": "RankMe ↑",
+    "alpha_req": "alpha-ReQ (near 1 is best)",
+    "alignment": "alignment ↓",
+    "uniformity": "uniformity ↓",
+}
+"""Names of the metrics of protocols that have none of the main ones, so that all of theirs are shown."""
 
 
 def scores_table(results: Mapping[str, Result]) -> pd.DataFrame:
@@ -49,7 +60,7 @@ def scores_table(results: Mapping[str, Result]) -> pd.DataFrame:
                     "row": row,
                     "metric": metric,
                     **{k: score[k] for k in ("value", "low", "high", "n")},
-                }  # type: ignore[literal-required]
+                }
                 for metric, score in scores.items()
             ]
     return pd.DataFrame(lines)
@@ -94,11 +105,19 @@ def _table(result: Result) -> tuple[list[str], list[tuple[str, list[str]]]]:
             signed = "+" if any(scores is d for d in result.differences.values()) else ""
             score = scores.get(metric)
             cells.append(format_interval(score, signed) if score else "–")
-        lines.append((MAIN_METRICS.get(metric, metric), cells))
+        lines.append((metric_title(metric), cells))
     return columns, lines
 
 
-def format_interval(score: Mapping[str, float], sign: str = "") -> str:
+def metric_title(metric: str) -> str:
+    """How the page calls a metric: `auroc_macro@II` is "AUROC macro @ II", others keep their name without underscores."""
+    base, at, condition = metric.partition("@")
+    group, slash, name = base.rpartition("/")
+    known = MAIN_METRICS.get(base) or f"{group}{slash}{OTHER_METRICS.get(name, MAIN_METRICS.get(name, name))}"
+    return known.replace("_", " ") + (f" @ {condition}" if at else "")
+
+
+def format_interval(score: Interval, sign: str = "") -> str:
     """`0.812 [0.790, 0.833]`, with as many digits as the size of the value asks for."""
     digits = 3 if abs(score["value"]) < 100 else 1
     return f"{score['value']:{sign}.{digits}f} [{score['low']:{sign}.{digits}f}, {score['high']:{sign}.{digits}f}]"

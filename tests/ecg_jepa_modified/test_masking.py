@@ -46,16 +46,16 @@ def test_multi_block_masks_are_unions_of_at_most_four_blocks() -> None:
 
 @pytest.mark.parametrize("kind", ["random", "multi_block"])
 def test_groups_hide_equally_many_times_and_differ(kind: str) -> None:
-    masks = draw_mask(MaskConfig(kind=kind, groups=4), 50, seeded())  # type: ignore[arg-type]
+    masks = draw_mask(MaskConfig.model_validate({"kind": kind, "groups": 4}), 50, seeded())
     assert masks.shape == (4, 50)
     assert len(set(masks.sum(1).tolist())) == 1
     assert len({tuple(mask.tolist()) for mask in masks}) == 4
-    assert draw_mask(MaskConfig(kind=kind, groups=4), 50, seeded(), groups=1).shape == (50,)  # type: ignore[arg-type]
+    assert draw_mask(MaskConfig.model_validate({"kind": kind, "groups": 4}), 50, seeded(), groups=1).shape == (50,)
 
 
 @pytest.mark.parametrize("kind", ["random", "multi_block"])
 def test_same_generator_state_same_mask(kind: str) -> None:
-    config = MaskConfig(kind=kind)  # type: ignore[arg-type]
+    config = MaskConfig.model_validate({"kind": kind})
     assert torch.equal(draw_mask(config, 50, seeded(3)), draw_mask(config, 50, seeded(3)))
     assert not torch.equal(draw_mask(config, 50, seeded(3)), draw_mask(config, 50, seeded(4)))
 

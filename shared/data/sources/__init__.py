@@ -3,4 +3,8 @@
 from shared.data.sources import ptbxl, synthetic, wfdb_folder
 from shared.data.sources.base import Source
 
-SOURCES: dict[str, Source] = {"ptbxl": ptbxl, "wfdb_folder": wfdb_folder, "synthetic": synthetic}
+SOURCES: dict[str, Source] = {
+    "ptbxl": Source(ptbxl.Config, ptbxl.LABELS, ptbxl.index, ptbxl.read),
+    "wfdb_folder": Source(wfdb_folder.Config, wfdb_folder.LABELS, wfdb_folder.index, wfdb_folder.read),
+    "synthetic": Source(synthetic.Config, synthetic.LABELS, synthetic.index, synthetic.read),
+}

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -74,18 +74,21 @@ class RecordError(Exception):
         return type(self), (self.reason, self.detail)
 
 
-class Source(Protocol):
-    """A module of this package. To add a database: write one, and one line in `SOURCES`."""
+@dataclass(frozen=True)
+class Source:
+    """One database: a module of this package and one line in `SOURCES`.
+
+    Attributes:
+        Config: its options.
+        LABELS: columns that hold a list of label names per record.
+        index: config to one row per record: `record`, `patient`, `age`, `sex`, `fold`, labels, and what `read` needs.
+        read: config and rows to the signals of these rows, in order; a record that fails is returned as its error.
+    """
 
     Config: type[PrepareConfig]
     LABELS: tuple[str, ...]
-    """Columns that hold a list of label names per record."""
-
-    def index(self, config: Any) -> pd.DataFrame:
-        """One row per record: `record`, `patient`, `age`, `sex`, `fold`, label columns, and what `read` needs."""
-
-    def read(self, config: Any, rows: pd.DataFrame) -> list[Recording | RecordError]:
-        """The signals of these rows, in order; a record that fails is returned as its error."""
+    index: Callable[[Any], pd.DataFrame]
+    read: Callable[[Any, pd.DataFrame], list[Recording | RecordError]]
 
 
 def read_each(read_one: Callable[[Any], Recording], rows: pd.DataFrame) -> list[Recording | RecordError]:

@@ -77,8 +77,8 @@ def _labels(codes: dict[str, float], statements: pd.DataFrame, min_likelihood: f
             continue
         row = statements.loc[code]
         if row.diagnostic == 1 and likelihood > min_likelihood:
-            found["superclass"].add(row.diagnostic_class)
-            found["subclass"].add(row.diagnostic_subclass)
+            found["superclass"].add(str(row.diagnostic_class))
+            found["subclass"].add(str(row.diagnostic_subclass))
             found["statements"].add(code)
         for kind in ("form", "rhythm"):
             if row[kind] == 1:

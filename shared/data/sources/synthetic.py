@@ -35,6 +35,6 @@ def read(config: Config, rows: pd.DataFrame) -> list[Recording | RecordError]:
     batch = synthetic.render(rows, fs=config.fs, duration=config.seconds)
     truth = batch.truth.add_prefix("true_").to_dict("records")
     return [
-        Recording(ecg, config.fs, LEADS, {**values, "true_r_peaks": peaks.tolist()})
+        Recording(ecg, config.fs, LEADS, {**{str(k): v for k, v in values.items()}, "true_r_peaks": peaks.tolist()})
         for ecg, values, peaks in zip(batch.ecg, truth, batch.r_peaks, strict=True)
     ]

@@ -52,8 +52,7 @@ def index(config: Config) -> pd.DataFrame:
     table["fold"] = 0
     if config.labels_csv is not None:
         _join_csv(config, table, config.labels_csv)
-    unassigned = table.fold == 0
-    table.loc[unassigned, "fold"] = fold_by_patient(table.patient[unassigned])
+    table["fold"] = table.fold.where(table.fold > 0, fold_by_patient(table.patient))
     return table
 
 

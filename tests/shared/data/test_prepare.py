@@ -1,0 +1,504 @@
+"""Preparing keeps what is good, says what is not, and leaves a whole store or none."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import wfdb
+
+from shared.config import REPO_ROOT, ConfigError, load_config
+from shared.data import prepare as module
+from shared.data.loader import eval_batches
+from shared.data.prepare import choose_config, main, prepare
+from shared.data.sources import ptbxl, synthetic, wfdb_folder
+from shared.data.sources.base import read_wfdb
+from shared.data.spec import InputSpec
+from shared.data.store import ECGStore, StoreError
+from shared.data.transforms import Preprocess
+from shared.errors import UserError
+from shared.leads import INDEPENDENT_LEADS, LEADS
+from tests.golden import Golden, real_data
+from tests.shared.data.test_sources import draw_ecg, write_record
+
+
+def config_of(root: Path, **values: Any) -> wfdb_folder.Config:
+    return wfdb_folder.Config(**{"root": root / "in", "out": root / "out", "backend": "sequential", **values})
+
+
+def run(root: Path, **values: Any) -> ECGStore:
+    return prepare(config_of(root, **values))
+
+
+def audit_of(store: ECGStore) -> dict[str, Any]:
+    return dict(json.loads((store.path / "audit.json").read_text()))
+
+
+# ---------------------------------------------------------------- one good record
+
+
+def test_signal_comes_back_to_the_microvolt(tmp_path: Path) -> None:
+    ecg = draw_ecg()
+    write_record(tmp_path / "in", "a", ecg)
+    store = run(tmp_path)
+    np.testing.assert_array_equal(store[0], np.rint(ecg * 1000))
+    assert (store.fs, store.num_samples, store.leads) == (250.0, 2500, LEADS)
+    row = store.records.iloc[0]
+    assert (row.source, row.record, row.segment, row.patient) == ("wfdb_folder", "a", 0, "a")
+    assert row.limb_residual_mv < 1e-4
+    assert not row.flat_lead
+    assert not row.clipped
+
+
+def test_order_and_case_of_the_header_do_not_matter(tmp_path: Path) -> None:
+    ecg, order = draw_ecg(), np.random.default_rng(1).permutation(12)
+    write_record(tmp_path / "in", "plain", ecg)
+    write_record(tmp_path / "in", "shuffled", ecg[order], leads=[LEADS[i].upper() for i in order])
+    store = run(tmp_path)
+    np.testing.assert_array_equal(store[0], store[1])
+
+
+def test_missing_limb_leads_are_derived_and_said(tmp_path: Path) -> None:
+    ecg = draw_ecg()
+    write_record(
+        tmp_path / "in", "eight", ecg[[LEADS.index(name) for name in INDEPENDENT_LEADS]], leads=INDEPENDENT_LEADS
+    )
+    store = run(tmp_path)
+    assert np.abs(store[0] - ecg * 1000).max() <= 1
+    assert store.records.derived_leads[0].tolist() == ["III", "aVR", "aVL", "aVF"]
+    assert np.isnan(store.records.limb_residual_mv[0])
+    assert audit_of(store)["derived_lead_segments"] == 1
+    assert audit_of(store)["limb_residual_mv"]["checked"] == 0
+
+
+def test_lead_residual_is_reported(tmp_path: Path) -> None:
+    ecg = draw_ecg()
+    ecg[2, 100] += 0.3
+    write_record(tmp_path / "in", "a", ecg)
+    store = run(tmp_path)
+    assert store.records.limb_residual_mv[0] == pytest.approx(0.3, abs=1e-3)
+    assert audit_of(store)["limb_residual_mv"]["above_0.1_mv"] == 1
+
+
+def test_one_lead_files_serve_where_one_lead_is_asked(tmp_path: Path) -> None:
+    ecg = draw_ecg()
+    write_record(tmp_path / "in", "a", ecg[1:2], leads=["II"])
+    store = run(tmp_path, leads=["ii"])
+    np.testing.assert_array_equal(store[0], np.rint(ecg[1:2] * 1000))
+    assert store.leads == ("II",)
+    with pytest.raises(StoreError, match="lead I is missing: the header has II"):
+        run(tmp_path, out=tmp_path / "twelve")
+
+
+# ---------------------------------------------------------------- sampling rates
+
+
+@pytest.mark.parametrize("fs", [100, 257, 360, 500, 1000])
+def test_other_rates_are_resampled(tmp_path: Path, fs: int) -> None:
+    """A whole number of periods, so that the only error is rounding."""
+
+    def wave(rate: int) -> np.ndarray:
+        time = np.arange(10 * rate) / rate
+        return np.stack([np.sin(2 * np.pi * (3 + lead) * time + lead) for lead in range(12)])
+
+    write_record(tmp_path / "in", "a", wave(fs), fs=fs)
+    store = run(tmp_path)
+    assert store.num_samples == 2500
+    np.testing.assert_allclose(store[0] / 1000, wave(250), atol=3e-3)
+
+
+def test_published_preprocessing_from_500_hz_through_the_store(tmp_path: Path) -> None:
+    """The golden record through WFDB, resampling, store, crops, filter and standardisation; the store rounds to 1 µV."""
+    golden = Golden("st_mem_preprocess.npz")
+    ecg = golden.arrays["x_500hz"]
+    (tmp_path / "in").mkdir()
+    wfdb.wrsamp(
+        "a",
+        fs=500,
+        units=["mV"] * 12,
+        sig_name=list(LEADS),
+        p_signal=ecg.T,
+        fmt=["32"] * 12,
+        adc_gain=[1e6] * 12,
+        baseline=[0] * 12,
+        write_dir=str(tmp_path / "in"),
+    )
+    store = run(tmp_path)
+    assert np.abs(store[0] / 1000 - golden.arrays["x_250hz"]).max() < 0.5e-3 + 1e-5
+    spec = InputSpec(fs=250, num_samples=2250, highpass=0.67, lowpass=40, standardize="record")
+    crops = Preprocess(spec)(next(eval_batches(store, np.array([0]), spec, 1, num_crops=3))[0])
+    deviation = (crops - golden["eval_crops"]).square().mean().sqrt().item()
+    rounding = 1e-3 / 12**0.5  # mV, of a step of 1 µV; the filter can only lower it
+    assert (
+        deviation < rounding / Preprocess(spec).millivolts(torch.from_numpy(store.read([0])[..., :2250])).std().item()
+    )
+
+
+# ---------------------------------------------------------------- segments
+
+
+def test_long_records_become_consecutive_segments(tmp_path: Path) -> None:
+    ecg = draw_ecg(num_samples=6300)
+    write_record(tmp_path / "in", "long", ecg)
+    store = run(tmp_path)
+    assert store.records.segment.tolist() == [0, 1]
+    np.testing.assert_array_equal(np.concatenate(list(store), axis=1), np.rint(ecg[:, :5000] * 1000))
+
+
+@pytest.mark.parametrize(("num_samples", "kept"), [(2499, False), (2500, True)])
+def test_short_records_are_left_out(tmp_path: Path, num_samples: int, kept: bool) -> None:
+    write_record(tmp_path / "in", "good", draw_ecg())
+    write_record(tmp_path / "in", "short", draw_ecg(1, num_samples))
+    store = run(tmp_path)
+    assert ("short" in set(store.records.record)) == kept
+    assert audit_of(store)["left_out"] == ({} if kept else {"too short": 1})
+
+
+def test_a_bad_segment_does_not_take_the_record_with_it(tmp_path: Path) -> None:
+    ecg = draw_ecg(num_samples=7500)
+    ecg[4, 3000] = np.nan
+    write_record(tmp_path / "in", "a", ecg)
+    store = run(tmp_path)
+    assert store.records.segment.tolist() == [0, 2]
+    assert audit_of(store)["left_out_records"] == [
+        {"record": "a", "reason": "nan", "detail": "a segment 1: nan in aVL"},
+    ]
+
+
+# ---------------------------------------------------------------- bad records
+
+
+def header(path: Path, old: str, new: str) -> None:
+    file = path.with_suffix(".hea")
+    assert old in file.read_text()
+    file.write_text(file.read_text().replace(old, new))
+
+
+def with_nan(lead: int) -> np.ndarray:
+    ecg = draw_ecg(5)
+    ecg[lead, 700] = np.nan
+    return ecg
+
+
+def with_level(level: float, *leads: int) -> np.ndarray:
+    ecg = draw_ecg(6)
+    ecg[list(leads)] = level
+    return ecg
+
+
+BAD: dict[str, tuple[Callable[[Path], object], str, str]] = {
+    "absurd_fast": (
+        lambda p: header(write_record(p, "absurd_fast", draw_ecg()), " 250 ", " 250000 "),
+        "absurd fs",
+        "250000 Hz",
+    ),
+    "absurd_slow": (
+        lambda p: write_record(p, "absurd_slow", draw_ecg(), fs=10),
+        "absurd fs",
+        "10 Hz; expected 50 to 5000",
+    ),
+    "absurd_zero": (lambda p: header(write_record(p, "absurd_zero", draw_ecg()), " 250 ", " 0 "), "absurd fs", "0 Hz"),
+    "cut": (
+        lambda p: write_record(p, "cut", draw_ecg()).with_suffix(".dat").write_bytes(b"abc"),
+        "unreadable signal",
+        "truncated",
+    ),
+    "flat": (lambda p: write_record(p, "flat", with_level(0.3, 7)), "flat_lead", "flat segment 0: flat_lead in V2"),
+    "garbage": (lambda p: (p / "garbage.hea").write_text("??"), "unreadable header", "garbage.hea"),
+    "headless": (
+        lambda p: write_record(p, "headless", draw_ecg()).with_suffix(".dat").unlink(),
+        "missing file",
+        "headless.hea names headless.dat, which does not exist",
+    ),
+    "nameless": (
+        lambda p: write_record(p, "nameless", draw_ecg(), leads=[f"ch{i}" for i in range(12)]),
+        "missing or unknown leads",
+        "lead I is missing: the header has ch0, ch1",
+    ),
+    "nan": (lambda p: write_record(p, "nan", with_nan(9)), "nan", "nan segment 0: nan in V4"),
+    "one_lead": (
+        lambda p: write_record(p, "one_lead", draw_ecg()[1:2], leads=["II"]),
+        "missing or unknown leads",
+        "lead I is missing: the header has II",
+    ),
+    "only_nan": (lambda p: write_record(p, "only_nan", np.full((12, 2500), np.nan)), "nan", "nan in I, II"),
+    "short": (
+        lambda p: write_record(p, "short", draw_ecg(num_samples=100)),
+        "too short",
+        "0.40 s; a segment takes 10 s",
+    ),
+    "twice": (
+        lambda p: write_record(p, "twice", draw_ecg(), leads=[*LEADS[:11], "v5"]),
+        "missing or unknown leads",
+        "lead V5 stands twice",
+    ),
+    "unit": (lambda p: header(write_record(p, "unit", draw_ecg()), "/mV", "/l"), "unknown unit", "lead I is in 'l'"),
+    "zero": (lambda p: write_record(p, "zero", with_level(0.0, *range(12))), "flat_lead", "flat_lead in I, II, III"),
+}
+
+
+@pytest.mark.parametrize("chunk", [1, 100])
+def test_no_bad_record_stops_the_run_or_passes_unseen(
+    tmp_path: Path, chunk: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = [write_record(tmp_path / "in", name, draw_ecg(seed)).name for seed, name in enumerate(("a_good", "z_good"))]
+    for make, _, _ in BAD.values():
+        make(tmp_path / "in")
+    store = run(tmp_path, chunk=chunk)
+    assert store.records.record.tolist() == good
+    audit = audit_of(store)
+    assert audit["records"] == len(BAD) + 2
+    found = {item["record"]: item for item in audit["left_out_records"]}
+    assert found.keys() == BAD.keys()
+    for name, (_, reason, said) in BAD.items():
+        assert found[name]["reason"] == reason, found[name]
+        assert said in found[name]["detail"], found[name]
+    assert sum(audit["left_out"].values()) == len(BAD)
+    printed = capsys.readouterr().out
+    assert "3 absurd fs" in printed
+    assert f"… {len(BAD) - 5} more in audit.json" in printed
+
+
+def test_where_no_record_can_be_used_no_store_appears(tmp_path: Path) -> None:
+    for make, _, _ in BAD.values():
+        make(tmp_path / "in")
+    with pytest.raises(StoreError, match=rf"none of {len(BAD)} records could be used\. First: absurd_fast: "):
+        run(tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["in"]
+
+
+def test_flat_leads_may_be_kept_and_are_flagged(tmp_path: Path) -> None:
+    write_record(tmp_path / "in", "a", with_level(0.0, 6, 11))
+    store = run(tmp_path, exclude=())
+    assert store.records.flat_leads[0].tolist() == ["V1", "V6"]
+    assert store.records.clipped_leads[0].tolist() == []
+    assert audit_of(store)["flat_segments"] == 1
+
+
+def test_clipped_leads_are_flagged_and_may_be_left_out(tmp_path: Path) -> None:
+    ecg = draw_ecg(num_samples=5000)
+    ecg[8, 600:640] = 5.0
+    write_record(tmp_path / "in", "a", ecg)
+    store = run(tmp_path)
+    assert store.records.clipped.tolist() == [True, False]
+    assert store.records.clipped_leads[0].tolist() == ["V3"]
+    without = run(tmp_path, exclude=["clipped", "flat_lead"], out=tmp_path / "strict")
+    assert without.records.segment.tolist() == [1]
+    assert audit_of(without)["left_out_records"][0]["detail"] == "a segment 0: clipped in V3"
+
+
+def test_what_int16_cannot_hold_is_cut_and_flagged(tmp_path: Path) -> None:
+    path = write_record(tmp_path / "in", "a", draw_ecg(), unit="mV")
+    header(path, "1000.0(0)/mV", "5.0(0)/mV")
+    store = run(tmp_path)
+    assert store.records.clipped.tolist() == [True]
+    assert (store[0].min(), store[0].max()) == (-32768, 32767)
+
+
+def test_infinite_values_count_as_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_record(tmp_path / "in", "a", draw_ecg())
+    write_record(tmp_path / "in", "b", draw_ecg(1))
+
+    def read_infinite(path: Path) -> Any:
+        recording, comments = read_wfdb(path)
+        if path.name == "a":
+            recording.signal[3, 9] = np.inf
+        return recording, comments
+
+    monkeypatch.setattr(wfdb_folder, "read_wfdb", read_infinite)
+    with np.errstate(invalid="ignore"):
+        store = run(tmp_path)
+    assert store.records.record.tolist() == ["b"]
+
+
+def test_duplicates_are_found(tmp_path: Path) -> None:
+    for name, seed in (("a", 0), ("b", 1), ("c", 0), ("d", 0)):
+        write_record(tmp_path / "in", name, draw_ecg(seed))
+    store = run(tmp_path)
+    assert audit_of(store)["duplicates"] == [["a", "c", "d"]]
+    assert store.records.duplicate_of.tolist() == ["", "", "a", "a"]
+
+
+def test_labels_reach_the_store_and_the_audit(tmp_path: Path) -> None:
+    for name in "abc":
+        write_record(tmp_path / "in", name, draw_ecg(ord(name)), comments=["Dx: 1,2", "Age: 50", "Sex: Male"])
+    (tmp_path / "labels.csv").write_text("record,rhythm\na,AF;SB\nb,AF\nc,\n")
+    store = run(tmp_path, labels_csv=tmp_path / "labels.csv", label_column="rhythm")
+    assert [list(x) for x in store.records.labels] == [["AF", "SB"], ["AF"], []]
+    assert store.records.age.tolist() == [50.0] * 3
+    audit = audit_of(store)
+    assert audit["labels"] == {"labels": {"AF": 2, "SB": 1}, "dx": {"1": 3, "2": 3}}
+    assert audit["without_label"] == {"labels": 1, "dx": 0}
+    assert store.meta["labels"] == {"labels": ["AF", "SB"], "dx": ["1", "2"]}
+
+
+def test_empty_folder(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    with pytest.raises(UserError, match="no WFDB header matches"):
+        run(tmp_path)
+    assert not (tmp_path / "out").exists()
+
+
+# ---------------------------------------------------------------- reuse, overwrite, disk full
+
+
+def demo(tmp_path: Path, **values: Any) -> synthetic.Config:
+    return synthetic.Config(
+        **{"out": tmp_path / "out", "num_records": 6, "fs": 100, "seconds": 5, "backend": "sequential", **values}
+    )
+
+
+def test_same_settings_are_reused_without_reading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = prepare(demo(tmp_path))
+    monkeypatch.setattr(module, "process_chunk", None)  # any work would fail
+    assert prepare(demo(tmp_path, workers=3, chunk=1, backend="threading")).fingerprint == first.fingerprint
+
+
+@pytest.mark.parametrize("change", [{"seed": 1}, {"num_records": 5}, {"leads": ("I",)}, {"fs": 125}])
+def test_other_settings_leave_the_store_alone_and_are_named(tmp_path: Path, change: dict[str, Any]) -> None:
+    first = prepare(demo(tmp_path))
+    with pytest.raises(StoreError, match=rf"made with other settings \({next(iter(change))}\)"):
+        prepare(demo(tmp_path, **change))
+    assert ECGStore(first.path).fingerprint == first.fingerprint
+
+
+def test_overwrite_makes_it_anew(tmp_path: Path) -> None:
+    prepare(demo(tmp_path))
+    assert len(prepare(demo(tmp_path, num_records=3, overwrite=True))) == 3
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_folder_that_is_no_store_is_never_touched(tmp_path: Path, overwrite: bool) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.tex").write_text("precious")
+    with pytest.raises(StoreError, match="is not a store"):
+        prepare(demo(tmp_path, overwrite=overwrite))
+    assert (tmp_path / "out" / "thesis.tex").read_text() == "precious"
+
+
+def test_store_of_another_version_is_refused_and_may_be_overwritten(tmp_path: Path) -> None:
+    file = prepare(demo(tmp_path)).path / "store.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "format_version": 99}))
+    with pytest.raises(StoreError, match="store format 99"):
+        prepare(demo(tmp_path))
+    assert len(prepare(demo(tmp_path, overwrite=True))) == 6
+
+
+@pytest.mark.parametrize(("owner", "name"), [(np, "save"), (pd.DataFrame, "to_parquet"), (Path, "write_text")])
+def test_disk_full_leaves_no_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, full)
+        with pytest.raises(StoreError, match=r"out could not be written .*No space left on device"):
+            prepare(demo(tmp_path, shard=2, chunk=2))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_interrupt_leaves_no_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "make_audit", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(demo(tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
+# ---------------------------------------------------------------- the same on every path
+
+
+@pytest.mark.parametrize("change", [{"chunk": 1}, {"chunk": 4}, {"backend": "threading", "chunk": 2, "workers": 2}])
+def test_chunks_and_workers_change_nothing(tmp_path: Path, change: dict[str, Any]) -> None:
+    one = prepare(demo(tmp_path))
+    other = prepare(demo(tmp_path, out=tmp_path / "other", **change))
+    assert other.fingerprint == one.fingerprint
+    pd.testing.assert_frame_equal(other.records, one.records)
+
+
+def test_limit_takes_the_first(tmp_path: Path) -> None:
+    whole = prepare(demo(tmp_path))
+    part = prepare(demo(tmp_path, out=tmp_path / "part", limit=2))
+    np.testing.assert_array_equal(part.read([0, 1]), whole.read([0, 1]))
+    assert len(part) == 2
+
+
+def test_synthetic_truth_travels_with_the_store(tmp_path: Path) -> None:
+    records = prepare(demo(tmp_path)).records
+    assert records.true_heart_rate.between(20, 250).all()
+    assert all(min(peaks) >= 0 and max(peaks) < 5 for peaks in records.true_r_peaks)
+
+
+def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["configs/data/synthetic.yaml", f"out={tmp_path / 'out'}", "num_records=4", "backend=sequential"])
+    assert f"store        {tmp_path / 'out'}" in capsys.readouterr().out
+    assert len(ECGStore(tmp_path / "out")) == 4
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["out=x"], "source: None is not one of ptbxl, wfdb_folder, synthetic"),
+        (["source=ptb", "out=x"], "source: 'ptb' is not one of"),
+        (["source=[ptbxl]", "out=x"], "source: .* is not one of"),
+        (["source=ptbxl"], "out: Field required"),
+        (["source=ptbxl", "out=x", "num_records=3"], "unknown key 'num_records'"),
+        (["source=ptbxl", "out=x", "leads=V9"], "unknown lead 'V9'"),
+        (["source=ptbxl", "out=x", "exclude=flat"], "exclude"),
+        (["source=ptbxl", "out=x", "fs=0"], "fs: "),
+        (["source=ptbxl", "out=x", "rate=250"], "rate: "),
+    ],
+)
+def test_bad_settings_are_refused_before_anything_is_read(overrides: list[str], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        load_config(choose_config, None, overrides)
+
+
+# ---------------------------------------------------------------- PTB-XL
+
+
+def ptbxl_config(tmp_path: Path, **values: Any) -> ptbxl.Config:
+    return ptbxl.Config(root=real_data("ptb-xl"), out=tmp_path / "out", **values)
+
+
+def test_ptbxl_single_label_and_limit(tmp_path: Path) -> None:
+    store = prepare(ptbxl_config(tmp_path, limit=20, single_label=True, backend="sequential"))
+    assert len(store) == 20
+    assert (store.records.superclass.str.len() == 1).all()
+    assert np.abs(store.read(range(20))).max() > 300  # µV: the unit is right
+    assert np.abs(store.read(range(20))).max() < 20_000
+
+
+def test_ptbxl_missing_files_are_left_out(tmp_path: Path) -> None:
+    """The sample holds the 100 Hz files of the first 60 records only."""
+    store = prepare(ptbxl_config(tmp_path, rate=100, limit=64, backend="sequential"))
+    audit = audit_of(store)
+    assert audit["left_out"] == {"missing file": 4}
+    assert [item["record"] for item in audit["left_out_records"]] == ["00061", "00062", "00063", "00064"]
+    assert store.num_samples == 2500
+
+
+@pytest.mark.slow
+def test_ptbxl_sample_audit(tmp_path: Path) -> None:
+    store = prepare(ptbxl_config(tmp_path, workers=2))
+    audit = audit_of(store)
+    assert (audit["records"], audit["segments"], audit["patients"]) == (500, 500, 466)
+    assert audit["labels"]["superclass"] == {"NORM": 297, "MI": 73, "STTC": 93, "CD": 78, "HYP": 40}
+    assert audit["without_label"]["superclass"] == 13
+    pairs = ((137, 138), (143, 144), (145, 463), (456, 457), (459, 460))
+    assert sorted(audit["duplicates"]) == [[f"{a:05d}", f"{b:05d}"] for a, b in pairs]
+    assert audit["left_out"] == {}
+    assert sum(audit["folds"].values()) == 500
+    assert audit["limb_residual_mv"]["checked"] == 500
+    assert audit["limb_residual_mv"]["median"] < 0.01
+    assert not (REPO_ROOT / "out").exists()
+    part = prepare(ptbxl_config(tmp_path / "part", limit=40, backend="sequential"))
+    np.testing.assert_array_equal(part.read(range(40)), store.read(range(40)))
