@@ -36,7 +36,7 @@ class LinearProbe:
         weights, bias: `[D, C]` and `[C]`.
         output: `sigmoid` (classes on their own), `softmax` (exactly one class) or `none` (numbers).
         l2: the strength chosen on validation.
-        converged: whether the solver reached its tolerance for every strength.
+        converged: whether the solver reached its tolerance.
     """
 
     mean: Array
@@ -64,7 +64,7 @@ class LinearProbe:
 
 @dataclass(frozen=True)
 class _Axes:
-    """Training features on their principal axes: `points [n, D]` = standardised @ `turn [D, D]`, variances `[D]`."""
+    """Training features on their principal axes: `points [n, r]` = standardised @ `turn [D, r]`, variances `[r]`."""
 
     mean: Tensor
     scale: Tensor
@@ -78,10 +78,10 @@ class _Axes:
         return given.sub_(self.mean).div_(self.scale) @ self.turn
 
     def probe(self, weights: Tensor, bias: Tensor, output: str, l2: float, converged: bool = True) -> LinearProbe:
-        """The probe for weights `[D, C]` given on the axes."""
-        back = self.turn @ weights
-        parts = [x.cpu().double().numpy() for x in (self.mean, self.scale, back, bias)]
-        return LinearProbe(*parts, output=output, l2=l2, converged=converged)
+        """The probe for weights `[r, C]` given on the axes."""
+        parts = (self.mean, self.scale, self.turn @ weights, bias)
+        mean, scale, of_features, constant = (x.cpu().double().numpy() for x in parts)
+        return LinearProbe(mean, scale, of_features, constant, output, l2, converged)
 
 
 def fit_logistic(
@@ -95,6 +95,9 @@ def fit_logistic(
     device: torch.device | str = "cpu",
 ) -> LinearProbe:
     """Fit classes; the strength with the lowest mean log loss on validation is kept, one for all classes.
+
+    Strengths are tried from the strongest down, each from the last one's solution, until validation has become worse
+    twice in a row: the weaker ones would only fit the training set more closely, at the greatest cost.
 
     Minimises `mean over records of the log loss + l2/2 |w|²` for each class (the bias is free), as
     `sklearn.linear_model.LogisticRegression(C=1 / (n l2))`. A class without positives, or without negatives, in training
@@ -125,29 +128,28 @@ def fit_logistic(
     y, y_val = (torch.from_numpy(np.array(x != 0)).to(axes.mean) for x in (labels, val_labels))
     z_val = axes.place(val)
     share = (y.sum(0) + 0.5) / (len(y) + 1)  # [C]
-    weights = torch.zeros(train.shape[1], y.shape[1], dtype=y.dtype, device=y.device)
+    weights = torch.zeros(len(axes.variances), y.shape[1], dtype=y.dtype, device=y.device)
     bias = share.log() if softmax else share.logit()
     fitted = torch.ones_like(share, dtype=torch.bool) if softmax else (y.sum(0) > 0) & (y.sum(0) < len(y))
-    best: tuple[float, LinearProbe] | None = None
-    all_converged = True
-    for l2 in sorted(strengths, reverse=True):  # each starts from the next stronger one's solution
-        columns = fitted.nonzero()[:, 0]
+    columns = fitted.nonzero()[:, 0]
+    losses: list[float] = []
+    for l2 in sorted(strengths, reverse=True):
         w, b, converged = _solve(axes, y[:, columns], weights[:, columns], bias[columns], l2, softmax)
         weights[:, columns], bias[columns] = w, b
-        all_converged &= converged
         loss = float(_log_loss(z_val @ weights + bias, y_val, softmax).mean(0).sum())
-        if best is None or loss < best[0]:
-            probe = axes.probe(weights, bias, "softmax" if softmax else "sigmoid", l2, all_converged)
-            best = loss, probe
-    assert best is not None
-    if not all_converged:
+        if not losses or loss < min(losses):
+            probe = axes.probe(weights, bias, "softmax" if softmax else "sigmoid", l2, converged)
+        losses.append(loss)
+        if len(losses) > 2 and losses[-1] > losses[-2] > losses[-3]:
+            break
+    if not probe.converged:
         warnings.warn(
             f"the linear probe did not converge within {MAX_PASSES} passes; its scores may be too low. "
             "Try larger probe.l2 values.",
             ConvergenceWarning,
             stacklevel=2,
         )
-    return best[1]
+    return probe
 
 
 def fit_ridge(
@@ -181,7 +183,7 @@ def fit_ridge(
     axes = _principal_axes(train, device)
     mean, spread = float(y.mean()), float(y.std()) or 1.0
     target = torch.from_numpy((y - mean) / spread).to(axes.mean)
-    moment = axes.points.T @ target / len(target)  # [D, 1]
+    moment = axes.points.T @ target / len(target)  # [r, 1]
     z_val, best = axes.place(val), None
     for l2 in strengths:
         weights = spread * moment / (axes.variances[:, None] + l2)
@@ -256,6 +258,8 @@ def _principal_axes(train: Array, device: torch.device | str) -> _Axes:
     x[:, constant] = 0
     covariance = x.T @ x / len(x)
     variances, turn = torch.linalg.eigh(covariance)
+    rank = min(len(x) - 1, len(variances)) or 1  # fewer records than features span fewer axes
+    variances, turn = variances[-rank:], turn[:, -rank:]
     turn[constant] = 0  # so that it takes no part in predictions either
     return _Axes(mean, scale, turn, variances.clamp_min(0), x @ turn)
 
@@ -270,7 +274,7 @@ def _log_loss(logits: Tensor, labels: Tensor, softmax: bool) -> Tensor:
 def _solve(
     axes: _Axes, labels: Tensor, weights: Tensor, bias: Tensor, l2: float, softmax: bool
 ) -> tuple[Tensor, Tensor, bool]:
-    """Minimise the penalised log loss from a start; weights `[D, C]` on the axes.
+    """Minimise the penalised log loss from a start; weights `[r, C]` on the axes.
 
     Classes are solved together as one sum of problems that share no variable. Each variable is divided by the root of
     its curvature at the class frequencies, p (1 − p) · variance + l2.
@@ -279,7 +283,7 @@ def _solve(
         return weights, bias, True
     p = labels.mean(0).clamp(1e-6, 1 - 1e-6)
     curvature = p * (1 - p)
-    unit = (axes.variances[:, None] * curvature + l2).rsqrt()  # [D, C]
+    unit = (axes.variances[:, None] * curvature + l2).rsqrt()  # [r, C]
     unit_bias = curvature.rsqrt()
     scaled = (weights / unit).requires_grad_()
     scaled_bias = (bias / unit_bias).requires_grad_()
@@ -287,7 +291,7 @@ def _solve(
         [scaled, scaled_bias],
         max_iter=MAX_PASSES,
         max_eval=2 * MAX_PASSES,
-        tolerance_grad=1e-7 if labels.dtype == torch.float64 else 1e-5,
+        tolerance_grad=1e-6 if labels.dtype == torch.float64 else 1e-5,
         tolerance_change=1e-13 if labels.dtype == torch.float64 else 1e-8,
         history_size=20,
         line_search_fn="strong_wolfe",
