@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from shared.config import Section
 from shared.data.spec import DataConfig, InputSpec
+from shared.evaluation.context import EvaluateConfig
 from shared.optim import OptimConfig
 from shared.run import RunConfig
 
@@ -79,3 +80,46 @@ class PretrainConfig(Section):
     optim: OptimConfig = OptimConfig()
     log_every: int = Field(10, ge=1, description="steps between log lines")
     figure_every: int = Field(20, ge=1, description="epochs between reconstruction figures")
+
+
+class EvaluatedConfig(Section):
+    """A training that is evaluated at its end. What the `evaluate` section leaves out is taken from the training."""
+
+    evaluate: EvaluateConfig | None = Field(None, description="keys left out are the training's; null: no evaluation")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_trained(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping) or not isinstance(values.get("evaluate"), Mapping):
+            return values
+        given = {
+            name: values.get(name, cls.model_fields[name].default)
+            for name in ("task", "single_label")
+            if name in cls.model_fields
+        }
+        for section, names in (
+            ("data", {"store": "store", "folds": "train_folds", "val_folds": "val_folds"}),
+            ("run", {"seed": "seed", "device": "device"}),
+        ):
+            part = values.get(section)
+            if isinstance(part, Mapping):
+                given |= {own: part[name] for name, own in names.items() if part.get(name) is not None}
+        return {**values, "evaluate": {**given, **values["evaluate"]}}
+
+
+def refuse_unread(section: Section, name: str, readers: Mapping[str, tuple[str, ...]]) -> None:
+    """Refuse a key that the chosen `name` never reads, so that none is silently ignored; such a key must keep its default.
+
+    Args:
+        section: what was given.
+        name: the choice, a key of `readers`.
+        readers: choice to the keys that it reads; keys that stand nowhere in it are everyone's.
+
+    Raises:
+        ValueError: a key of another choice differs from its default.
+    """
+    for key, field in type(section).model_fields.items():
+        of = [choice for choice, keys in readers.items() if key in keys]
+        default = field.get_default(call_default_factory=True)
+        if of and name not in of and getattr(section, key) != default:
+            raise ValueError(f"{key} is a key of {', '.join(of)}; {name} reads none")

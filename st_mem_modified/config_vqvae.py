@@ -11,7 +11,7 @@ from shared.config import RepoPath, Section
 from shared.data.spec import DataConfig
 from shared.optim import OptimConfig
 from shared.run import RunConfig
-from st_mem_modified.config import ModelConfig
+from st_mem_modified.config import EvaluatedConfig, ModelConfig, refuse_unread
 
 QUANTIZER_KEYS: dict[str, tuple[str, ...]] = {
     "vq": (
@@ -40,7 +40,7 @@ QUANTIZER_KEYS: dict[str, tuple[str, ...]] = {
     "fsq": ("levels",),
     "lfq": ("codebook_size", "commitment", "entropy_weight"),
 }
-"""Which keys each quantiser reads; the others must stay at their defaults, so that none is silently ignored."""
+"""Which keys each quantiser reads."""
 
 
 class QuantizerConfig(Section):
@@ -64,11 +64,7 @@ class QuantizerConfig(Section):
 
     @model_validator(mode="after")
     def _check(self) -> QuantizerConfig:
-        for key, field in type(self).model_fields.items():
-            default = field.get_default(call_default_factory=True)
-            if key != "name" and key not in QUANTIZER_KEYS[self.name] and getattr(self, key) != default:
-                readers = ", ".join(name for name, keys in QUANTIZER_KEYS.items() if key in keys)
-                raise ValueError(f"{key} is a key of {readers}; {self.name} has none")
+        refuse_unread(self, self.name, QUANTIZER_KEYS)
         if self.name == "lfq" and self.codebook_size & (self.codebook_size - 1):
             near = 2 ** round(math.log2(self.codebook_size))
             raise ValueError(f"codebook_size {self.codebook_size} is not a power of 2, which lfq needs; {near} is near")
@@ -120,6 +116,12 @@ class VQVAEConfig(Section):
         "quantized", description="what `embed` returns"
     )
 
+    @model_validator(mode="after")
+    def _check(self) -> VQVAEConfig:
+        if self.spectral_weight and self.model.norm_pix_loss:
+            raise ValueError("spectral_weight: patches standardised one by one (model.norm_pix_loss) have no common spectrum")
+        return self
+
 
 class EncoderStart(Section):
     """Where the encoder comes from."""
@@ -132,7 +134,7 @@ class EncoderStart(Section):
     frozen: bool = Field(True, description="with `weights`: keep the encoder as it is")
 
 
-class VQTrainConfig(VQVAEConfig):
+class VQTrainConfig(VQVAEConfig, EvaluatedConfig):
     """`python -m st_mem_modified.vqvae_train`."""
 
     run: RunConfig
@@ -146,3 +148,9 @@ class VQTrainConfig(VQVAEConfig):
     alarm_below: float = Field(
         0.1, ge=0, le=1, description="used fraction of the codebook that raises the alarm after warm-up"
     )
+
+    @model_validator(mode="after")
+    def _whole_batches(self) -> VQTrainConfig:
+        if self.optim.micro_batch is not None:
+            raise ValueError("optim.micro_batch: codes are averages over whole batches; lower batch_size instead")
+        return self

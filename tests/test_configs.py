@@ -11,18 +11,23 @@ from typing import Any
 import pytest
 import yaml
 
+import ecg_jepa_modified.config
+import st_mem_modified.config
 from shared.config import REPO_ROOT, ConfigError, Section, load_config
 from shared.data.prepare import choose_config
 from shared.evaluation.evaluate import EvaluateConfig
-from st_mem_modified.config import PretrainConfig
 
 CLASSES: dict[str, type[Section] | Callable[[Mapping[str, Any]], type[Section]]] = {
     "configs/data/*.yaml": choose_config,
     "configs/demo/synthetic*.yaml": choose_config,
-    "configs/st_mem/pretrain*.yaml": PretrainConfig,
-    "configs/demo/st_mem_pretrain*.yaml": PretrainConfig,
+    "configs/st_mem/pretrain*.yaml": st_mem_modified.config.PretrainConfig,
+    "configs/demo/st_mem_pretrain*.yaml": st_mem_modified.config.PretrainConfig,
     "configs/st_mem/inference*.yaml": EvaluateConfig,
     "configs/demo/st_mem_inference*.yaml": EvaluateConfig,
+    "configs/ecg_jepa/pretrain*.yaml": ecg_jepa_modified.config.PretrainConfig,
+    "configs/demo/ecg_jepa_pretrain*.yaml": ecg_jepa_modified.config.PretrainConfig,
+    "configs/ecg_jepa/inference*.yaml": EvaluateConfig,
+    "configs/demo/ecg_jepa_inference*.yaml": EvaluateConfig,
 }
 """File-name pattern → the class that reads it; a new kind of YAML gets its line here."""
 

@@ -33,6 +33,7 @@ def evaluate(
     out: Path,
     *,
     name: str,
+    others: Mapping[str, nn.Module] | None = None,
     trained_on: Mapping[str, Any] | None = None,
     figures: Sequence[Figure] = (),
 ) -> Path:
@@ -44,6 +45,7 @@ def evaluate(
         config: store, task, protocols, splits.
         out: report folder.
         name: of the encoder, for tables and titles.
+        others: further rows between the two, name to encoder.
         trained_on: the `data` section of its pretraining config, to look for overlap with the test split.
         figures: further figures for the page, already written below `out`.
 
@@ -62,7 +64,7 @@ def evaluate(
     indices, split = make_split(store, task.usable, config)
     (out / "figures").mkdir(parents=True, exist_ok=True)
     resamples = Resamples(store.records.patient.to_numpy()[indices[split.test]], config.resamples, config.seed)
-    encoders = {name: encoder, RANDOM: random_encoder}
+    encoders = {name: encoder, **(others or {}), RANDOM: random_encoder}
     context = Context(config, store, task, indices, split, {}, resamples, out, device, encoders)
     context.rows.update({row: context.embed(row) for row in encoders})
     results, problems = run_protocols(context)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from shared.evaluation.biometrics import biometrics
 from shared.evaluation.bootstrap import bootstrap_interval
 from shared.evaluation.clusters import BOUNDS, cluster_values, difference_clusters
 from shared.evaluation.context import RANDOM, Context, Result, Scores, score_predictions
@@ -14,6 +15,7 @@ from shared.evaluation.label_fractions import label_fractions
 from shared.evaluation.probe import linear_probe
 from shared.evaluation.reduced_leads import reduced_leads
 from shared.evaluation.regression import regression
+from shared.evaluation.survival import survival
 
 
 def knn(context: Context) -> Result:
@@ -83,4 +85,6 @@ PROTOCOLS: dict[str, Callable[[Context], Result]] = {
     "label_fractions": label_fractions,
     "reduced_leads": reduced_leads,
     "regression": regression,
+    "biometrics": biometrics,
+    "survival": survival,
 }

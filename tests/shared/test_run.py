@@ -244,6 +244,16 @@ def test_update_clips_and_returns_the_norm_before(tmp_path: Path, clip: float | 
     assert model.weight.grad is None
 
 
+def test_clipping_sees_the_gradient_without_the_loss_scale(tmp_path: Path) -> None:
+    model = nn.Linear(2, 1, bias=False)
+    before = model.weight.detach().clone()
+    run = make_run(tmp_path, precision="fp16")
+    run.scaler.scale((model.weight * torch.tensor([[3.0, 4.0]])).sum()).backward()
+    norm = run.update(model, torch.optim.SGD(model.parameters(), lr=1.0), 10.0)
+    assert norm.item() == pytest.approx(5.0)
+    torch.testing.assert_close(before - model.weight, torch.tensor([[3.0, 4.0]]))
+
+
 @pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
 def test_precision(tmp_path: Path, precision: str, dtype: torch.dtype) -> None:
     with make_run(tmp_path, precision=precision).autocast():

@@ -1,0 +1,200 @@
+"""What each kind of checkpoint puts into an evaluation: its rows, its pictures, and its gain over a baseline row."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from shared.data.store import ECGStore
+from shared.data.transforms import Preprocess
+from shared.errors import UserError
+from shared.evaluation.bootstrap import Resamples
+from shared.evaluation.context import RANDOM, Context, EvaluateConfig, Figure, Result
+from shared.evaluation.evaluate import evaluate, evaluation_folder, make_split
+from shared.evaluation.plots import plot_embeddings
+from shared.evaluation.protocols import PROTOCOLS
+from shared.evaluation.report import format_interval
+from shared.evaluation.tasks import make_task
+from shared.run import pick_device
+from st_mem_modified.figures import draw_reconstruction
+from st_mem_modified.loading import encoder_of, load_encoder, load_model, random_encoder
+from st_mem_modified.model import STMEM
+from st_mem_modified.triplet_model import TripletModel
+from st_mem_modified.vq_figures import draw_codes_under_ecg, draw_vq_reconstruction
+from st_mem_modified.vqvae import VQVAE, EmbedAs
+
+UNTUNED = "untuned encoder"
+COMPARED = ("knn", "knn_cosine", "clusters")
+"""Protocols in which rows are compared with the baseline, too."""
+GAINS = ("auroc_macro", "f1_weighted", "labels/silhouette", "labels/davies_bouldin", "labels/calinski_harabasz", "kmeans/nmi")
+
+
+@dataclass
+class Rows:
+    """The rows of one evaluation.
+
+    Attributes:
+        name: of the first row.
+        encoder: the first row's.
+        others: further rows, name to encoder.
+        baseline: the row among `others` that the first is compared with beside the random encoder; None: no such.
+    """
+
+    name: str
+    encoder: nn.Module
+    others: dict[str, nn.Module] = field(default_factory=dict)
+    baseline: str | None = None
+
+
+def run_evaluation(config: EvaluateConfig) -> Path:
+    """Evaluate as the config says; returns the path of the report page.
+
+    Raises:
+        UserError: no weights were named.
+    """
+    if config.encoder.weights is None:
+        raise UserError("encoder.weights is not set: give a run folder, a model.safetensors or a released .pth.")
+    model, trained = load_model(config.encoder.weights)
+    out = config.out or evaluation_folder(config.encoder.weights)
+    rows = ROWS.get(type(model), _plain_rows)(model, trained)
+    figures = DRAW[type(model)](model, config, out) if type(model) in DRAW else []
+    if rows.baseline is not None:
+        figures = [*compare(rows, config, out), *figures]
+    return evaluate(
+        rows.encoder,
+        random_encoder(encoder_of(model).config, config.seed),
+        config,
+        out,
+        name=rows.name,
+        others=rows.others,
+        trained_on=trained.get("data"),
+        figures=figures,
+    )
+
+
+# ---------------------------------------------------------------- rows
+
+
+def _plain_rows(model: nn.Module, trained: Mapping[str, Any]) -> Rows:
+    codes = trained.get("objective") == "masked_tokens"
+    return Rows("ST-MEM of masked codes" if codes else "ST-MEM", encoder_of(model))
+
+
+def _triplet_rows(model: TripletModel, trained: Mapping[str, Any]) -> Rows:
+    before = _start_of(trained)
+    if before is None and trained["encoder"]["train"] == "none":
+        before = model.encoder
+    others = {} if before is None else {UNTUNED: before}
+    return Rows(f"ST-MEM + {trained['loss']['name']}", model, others, UNTUNED if others else None)
+
+
+def _vqvae_rows(model: VQVAE, trained: Mapping[str, Any]) -> Rows:
+    others: dict[str, nn.Module] = {
+        "before quantisation": EmbedAs(model, "tokens"),
+        "histogram of codes": EmbedAs(model, "histogram"),
+        "tf-idf of codes": EmbedAs(model, "tfidf"),
+    }
+    start = _start_of(trained)
+    if start is not None:
+        others[UNTUNED] = start
+    if start is None or not trained["encoder"]["frozen"]:
+        others["its encoder"] = EmbedAs(model, "encoder")
+    return Rows("quantised tokens", EmbedAs(model, "quantized"), others, UNTUNED if start is not None else None)
+
+
+def _start_of(trained: Mapping[str, Any]) -> nn.Module | None:
+    """The encoder a training started from, where its weights are still there."""
+    weights = trained["encoder"]["weights"]
+    return load_encoder(Path(weights)) if weights is not None and Path(weights).exists() else None
+
+
+ROWS: dict[type[nn.Module], Callable[[Any, Mapping[str, Any]], Rows]] = {TripletModel: _triplet_rows, VQVAE: _vqvae_rows}
+"""Kind of model → its rows; others are one row."""
+
+
+# ---------------------------------------------------------------- figures
+
+
+def first_test_record(config: EvaluateConfig, model: nn.Module) -> tuple[torch.Tensor, Preprocess]:
+    """The first test record as stored, `[1, L, T]` int16, and how the model wants it."""
+    store, spec = ECGStore(config.store), encoder_of(model).input_spec
+    first = store.select(config.test_folds)[:1]
+    signal = store.read_windows(first, first * 0, spec.num_samples, store.rows_for(spec))
+    return torch.from_numpy(signal), Preprocess(spec)
+
+
+def _draw_stmem(model: STMEM, config: EvaluateConfig, out: Path) -> list[Figure]:
+    path = out / "figures" / "reconstruction.png"
+    signal, preprocess = first_test_record(config, model)
+    draw_reconstruction(path, model, preprocess, signal, "test record")
+    return [Figure(path, "A test record: masked stretches (shaded) as the pretrained model fills them in.")]
+
+
+def _draw_vqvae(model: VQVAE, config: EvaluateConfig, out: Path) -> list[Figure]:
+    signal, preprocess = first_test_record(config, model)
+    paths = [out / "figures" / name for name in ("vq_reconstruction.png", "vq_codes.png")]
+    draw_vq_reconstruction(paths[0], model, preprocess, signal, "test record")
+    draw_codes_under_ecg(paths[1], model, preprocess, signal, "test record")
+    return [
+        Figure(paths[0], "A test record and what its codes say of it."),
+        Figure(paths[1], "The same record's codes: one number per patch and lead, each code its own colour."),
+    ]
+
+
+DRAW: dict[type[nn.Module], Callable[[Any, EvaluateConfig, Path], list[Figure]]] = {STMEM: _draw_stmem, VQVAE: _draw_vqvae}
+"""Kind of model → its pictures."""
+
+
+# ---------------------------------------------------------------- gain over the baseline
+
+
+def compare(rows: Rows, config: EvaluateConfig, out: Path) -> list[Figure]:
+    """Paired differences of the rows and the baseline: `gain.json`, and the maps of both as a figure with the main numbers.
+
+    The protocols compare every row with the one that stands in the place of the random encoder; here it is the baseline. Embeddings
+    are cached below `out`, where `evaluate` finds them.
+    """
+    assert rows.baseline is not None
+    store = ECGStore(config.store)
+    task = make_task(store, config.task, config.single_label)
+    indices, split = make_split(store, task.usable, config)
+    resamples = Resamples(store.records.patient.to_numpy()[indices[split.test]], config.resamples, config.seed)
+    encoders = {rows.name: rows.encoder, **rows.others}
+    device = pick_device(config.device)
+    context = Context(config, store, task, indices, split, {}, resamples, out, device, encoders)
+    embedded = {row: context.embed(row) for row in encoders}
+    baseline = embedded.pop(rows.baseline)
+    context = replace(context, rows={**embedded, RANDOM: baseline})
+    gains: dict[str, Result] = {p: PROTOCOLS[p](context) for p in COMPARED if p in config.protocols}
+    content = {
+        f"{row}/{protocol} minus {rows.baseline}": differences
+        for protocol, result in gains.items()
+        for row, differences in result.differences.items()
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "gain.json").write_text(json.dumps(content, indent=1))
+    lines = []
+    for protocol, result in gains.items():
+        found = result.differences.get(rows.name, {})
+        lines += [f"{protocol} {m} {format_interval(found[m], '+')}" for m in GAINS if m in found]
+    for line in lines:
+        print(f"{rows.name} − {rows.baseline}: {line}")
+    path = out / "figures" / "before_after_pca.png"
+    single = context.labels.sum(axis=1) == 1
+    test = [i for i in split.test if single[i]]
+    plot_embeddings(
+        path,
+        {f"before: {rows.baseline}": baseline[test], f"after: {rows.name}": embedded[rows.name][test]},
+        context.labels[test].argmax(axis=1),
+        task.classes,
+        "pca",
+        seed=config.seed,
+    )
+    caption = f"Test records before and after, principal components. {rows.name} − {rows.baseline}: {'; '.join(lines)}."
+    return [Figure(path, caption)]
