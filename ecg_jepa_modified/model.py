@@ -6,8 +6,7 @@ Tokens are lead-major: token (lead a, patch i) of `[B, L·N, D]` stands at a·N 
 from __future__ import annotations
 
 import copy
-import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from ecg_jepa_modified.config import INPUT, ModelConfig
 from ecg_jepa_modified.cropa import cropa_attention
 from ecg_jepa_modified.masking import as_groups, split_times
+from shared.checkpoints import CheckpointError, load_state, read_released
 from shared.data.spec import InputSpec
 from shared.errors import UserError
 from shared.leads import GROUPS, LeadError, canonical_lead
@@ -121,7 +121,10 @@ class ECGJEPAEncoder(nn.Module):
 
     def _names(self, leads: str | Sequence[str]) -> tuple[str, ...]:
         """The named rows in the model's spelling; its own names come first, as a row need not be an ECG lead."""
-        parts = GROUPS.get(leads.strip().lower(), leads.split(",")) if isinstance(leads, str) else leads
+        if isinstance(leads, str) and leads.strip().lower() in GROUPS:
+            # A group means those of its leads that the model has: `limb` is I and II for the eight independent leads.
+            return tuple(name for name in GROUPS[leads.strip().lower()] if name in self.rows)
+        parts = leads.split(",") if isinstance(leads, str) else leads
         own = {name.lower(): name for name in self.rows}
         names = tuple(own.get(str(name).strip().lower()) or canonical_lead(name) for name in parts)
         lacking = [name for name in names if name not in self.rows]
@@ -248,20 +251,21 @@ def load_official(path: str | Path, num_heads: int = 16, pos_embed: str = "sinco
     Args:
         path: a file `{"encoder": state_dict, …}` or the state dict alone; nothing in it is executed.
         num_heads: attention heads, the one size that no shape tells (published: 16).
-        pos_embed: `sincos` checks that the file's position table is the fixed one; `learnable` takes it as trained.
+        pos_embed: how the position table is kept: `sincos` fixed, `learnable` as a parameter. The file's values are
+            taken either way; a note is printed where a fixed one is not the sin-cos table.
 
     Returns:
         The encoder, in eval mode.
 
     Raises:
-        UserError: no such file, another model's checkpoint, or any tensor missing, left over or of another shape.
+        CheckpointError: no such file, another model's checkpoint, or any tensor missing, left over or of another shape.
     """
-    released = _read_state(Path(path))
+    released = read_released(path)
     state = {official_name(key): tensor for key, tensor in released.items()}
     lacking = {"patch_embed.weight", "pos_embed", "blocks.0.mlp.fc1.weight"} - state.keys()
     if lacking:
         kind = "an ST-MEM checkpoint" if any("to_patch_embedding" in key for key in state) else "another model's"
-        raise UserError(
+        raise CheckpointError(
             f"{path} is no ECG-JEPA encoder but {kind}: W_P, pos_embed and encoder_blocks.* are needed, "
             f"it holds {', '.join([*released][:4])}, …."
         )
@@ -269,7 +273,7 @@ def load_official(path: str | Path, num_heads: int = 16, pos_embed: str = "sinco
     rows, num_patches = len(INPUT["leads"]), INPUT["num_samples"] // patch_size
     table = state["pos_embed"]
     if table.numel() != rows * num_patches * dim:
-        raise UserError(
+        raise CheckpointError(
             f"{path} has a position table {list(table.shape)}; the plain model needs {rows} leads × {num_patches} "
             f"patches = {rows * num_patches} rows. A hybrid checkpoint needs the hybrid model."
         )
@@ -280,13 +284,10 @@ def load_official(path: str | Path, num_heads: int = 16, pos_embed: str = "sinco
         "mlp_ratio": len(state["blocks.0.mlp.fc1.weight"]) / dim,
     })  # fmt: skip
     model = ECGJEPAEncoder(config)
-    own = {**model.state_dict(), "pos_embed": model.pos_embed}
-    _report(path, own, state)
-    if pos_embed == "sincos":
-        away = (model.pos_embed - state.pop("pos_embed")).abs().max().item()
-        if not away < 1e-5:
-            raise UserError(f"{path}: its position table is {away:.2g} away from sin-cos. Pass pos_embed='learnable'.")
-    model.load_state_dict(state)
+    away = (model.pos_embed - state["pos_embed"]).abs().max().item()
+    load_state(model, state, path, verbose=True)
+    if pos_embed == "sincos" and not away < 1e-5:
+        print(f"{path}: its position table is {away:.2g} away from sin-cos and is used as it is")
     return model.eval()
 
 
@@ -298,11 +299,11 @@ def official_name(key: str) -> str:
 
 
 def _set_positions(module: nn.Module, kind: str, rows: int, num_patches: int, dim: int) -> None:
-    """Give the module `pos_embed [rows, N, dim]`: a constant that is not saved, or a parameter that is trained."""
+    """Give the module `pos_embed [rows, N, dim]`: a constant, or a parameter that is trained."""
     if kind == "learnable":
         module.pos_embed = nn.Parameter(nn.init.trunc_normal_(torch.empty(rows, num_patches, dim), std=0.02))
     else:
-        module.register_buffer("pos_embed", sincos_2d(rows, num_patches, dim), persistent=False)
+        module.register_buffer("pos_embed", sincos_2d(rows, num_patches, dim))
 
 
 def _blocks(dim: int, depth: int, num_heads: int, mlp_ratio: float, drop_path: float) -> nn.ModuleList:
@@ -315,36 +316,3 @@ def _add_positions(x: Tensor, table: Tensor) -> Tensor:
     if table.shape[0] == 1:
         return x + table
     return (x.unflatten(0, (table.shape[0], -1)) + table[:, None]).flatten(0, 1)
-
-
-def _read_state(path: Path) -> dict[str, Tensor]:
-    """Read the encoder's state dict from a released file."""
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise UserError(f"{path} cannot be read as a checkpoint of plain tensors: {error}") from None
-    state = content.get("encoder", content.get("model", content)) if isinstance(content, Mapping) else {}
-    tensors = (
-        {key: value for key, value in state.items() if isinstance(value, Tensor)} if isinstance(state, Mapping) else {}
-    )
-    if not tensors:
-        raise UserError(f"{path} holds no state dict; {{'encoder': state_dict}} or the state dict alone is expected.")
-    return tensors
-
-
-def _report(path: str | Path, own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
-    """Print how the keys compare; refuse anything less than a complete match."""
-    shapes = [key for key in own if key in state and own[key].shape != state[key].shape]
-    bad = {
-        "missing": [key for key in own if key not in state],
-        "unexpected": [key for key in state if key not in own],
-        "wrong shape": [f"{key} {list(state[key].shape)} for {list(own[key].shape)}" for key in shapes],
-    }
-    matched = sum(key in state for key in own) - len(shapes)
-    summary = f"{matched} matched, " + ", ".join(f"{len(keys)} {kind}" for kind, keys in bad.items())
-    print(f"{path}: {summary}")
-    if any(bad.values()):
-        names = "\n  ".join(f"{kind}: {', '.join(keys)}" for kind, keys in bad.items() if keys)
-        raise UserError(
-            f"{path} does not match the model ({summary}):\n  {names}\nUse a complete ECG-JEPA encoder file."
-        )

@@ -105,12 +105,11 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], origin: str | Path
         print(f"{origin}: {counts}")
 
 
-def read_released(path: str | Path, key: str) -> dict[str, Tensor]:
+def read_released(path: str | Path) -> dict[str, Tensor]:
     """State dict of a released `.pth`, read with `weights_only=True`.
 
     Args:
         path: the file.
-        key: where the file nests the state (`model`, `encoder`); a bare state dict is taken as it is.
 
     Raises:
         CheckpointError: missing, damaged, or not a dict of tensors.
@@ -122,8 +121,10 @@ def read_released(path: str | Path, key: str) -> dict[str, Tensor]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a damaged or unsafe file
         raise CheckpointError(f"{path} cannot be read with weights_only=True: {str(error).splitlines()[0]}") from None
-    state = content.get(key, content) if isinstance(content, dict) else None
+    # Released files nest the state under `model` (ST-MEM) or `encoder` (ECG-JEPA); a bare state dict is taken as it is.
+    nested = (content.get(key) for key in ("model", "encoder")) if isinstance(content, dict) else ()
+    state = next((found for found in nested if isinstance(found, dict)), content)
     tensors = {k: v for k, v in state.items() if isinstance(v, Tensor)} if isinstance(state, dict) else {}
     if not tensors:
-        raise CheckpointError(f"{path} holds no state dict under {key!r} or at top level.")
+        raise CheckpointError(f"{path} holds no state dict, neither under 'model' or 'encoder' nor at top level.")
     return tensors

@@ -17,10 +17,13 @@ INPUT: dict[str, Any] = {"highpass": 0.67, "lowpass": 40.0, "standardize": "reco
 """Where the method's input differs from InputSpec's own defaults."""
 
 SIZES: dict[str, dict[str, int]] = {
-    "tiny": {"embed_dim": 128, "depth": 4, "num_heads": 2, "decoder_dim": 64, "decoder_depth": 2, "decoder_heads": 1},
+    "tiny": {
+        "embed_dim": 64, "depth": 3, "num_heads": 2, "head_dim": 32,
+        "decoder_dim": 64, "decoder_depth": 1, "decoder_heads": 2,
+    },
     "small": {"embed_dim": 384, "depth": 12, "num_heads": 6},
     "base": {"embed_dim": 768, "depth": 12, "num_heads": 12},
-}
+}  # fmt: skip
 
 
 class ModelConfig(Section):

@@ -272,7 +272,7 @@ def load_official(
     Raises:
         CheckpointError: anything less than a complete match.
     """
-    state = from_released(read_released(path, "model"))
+    state = from_released(read_released(path))
     full = any(name.startswith("decoder.") for name in state)
     config = _config_of(state, "encoder." if full else "", leads, head_dim, norm_pix_loss, path)
     head = [name for name in state if name.startswith("head.")]

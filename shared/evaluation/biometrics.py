@@ -15,51 +15,63 @@ from shared.evaluation.metrics import Array
 from shared.evaluation.plots import COLOURS, save
 
 FALSE_ACCEPTS = 0.01
+SHRINKAGES = (1e-4, 1e-3, 1e-2)
+MIN_PATIENTS = 10
+"""Training patients with several records needed to learn what varies within a patient."""
 VALUES_PER_BLOCK = 2**22
 
 
 def biometrics(context: Context) -> Result:
-    """Same patient or not, from test embeddings centred by the training mean.
+    """Same patient or not, from the cosine of test embeddings centred by the training mean.
 
     Verification compares pairs of records: all genuine pairs of patients with two or more records, and a random sample
     of impostor pairs. Metrics: `auroc`, `eer` (false accepts = false rejects), `tar_at_1_far`. Identification
-    (`rank_1`): is the nearest other test record the same patient's? Sample-identical copies take no part. A resample
-    that draws a patient k times counts its genuine pairs k times, and an impostor pair as often as both draws meet.
+    (`rank_1`): is the nearest other test record the same patient's? Sample-identical copies take no part. Where training
+    patients have several records, the same stands under `wccn/` after `within_patient_map`, the linear counterpart of
+    the probes; test patients are new to it. A resample that draws a patient k times counts its genuine pairs k times, and
+    an impostor pair as often as both draws meet.
 
     Raises:
         ValueError: fewer than two test patients with two records.
     """
-    test = context.split.test
-    records = context.store.records.iloc[context.indices[test]]
-    used = np.flatnonzero(~records.digest.duplicated().to_numpy())
-    patients = pd.factorize(records.patient.to_numpy()[used])[0]
-    repeated = np.bincount(patients)[patients] > 1
-    if len(np.unique(patients[repeated])) < 2:
+    split = context.split
+    used = distinct(context, split.test)
+    patients = pd.factorize(context.patients[used])[0]
+    probes = np.flatnonzero(np.bincount(patients)[patients] > 1)
+    num_repeated = len(np.unique(patients[probes]))
+    if num_repeated < 2:
         raise ValueError(
-            f"{len(np.unique(patients[repeated]))} test patients have two or more different records; biometrics expects "
-            "at least two such patients. Use a store with several records or segments per patient."
+            f"{num_repeated} test patients have two or more different records; biometrics expects at least two such "
+            "patients. Use a store with several records or segments per patient."
         )
     first, second, genuine = draw_pairs(patients, context.config.impostor_pairs, context.config.seed)
-    probes = np.flatnonzero(repeated)
-    values, similar = {}, {}
+    among_test = np.searchsorted(split.test, used)
+    values: dict[str, dict[str, Array]] = {row: {} for row in context.rows}
+    similar: dict[str, Array] = {}
     for row, embeddings in context.rows.items():
-        centred = embeddings[test][used] - embeddings[context.split.train].mean(axis=0)
-        similar[row] = cosine(centred, first, second)
-        nearest = nearest_neighbours(centred, centred, 1, "cosine", exclude_self=True, device=context.device)[1]
-        hits = patients[nearest[:, 0].numpy()] == patients
+        centred = embeddings - embeddings[split.train].mean(axis=0)
+        learned = learn_map(context, centred)
+        for prefix, vectors in (("", centred), ("wccn/", None if learned is None else centred @ learned)):
+            if vectors is None:
+                continue
+            scores = cosine(vectors[used], first, second)
+            similar[row] = scores  # the picture shows the last, which is the better one
+            nearest = nearest_neighbours(
+                vectors[used], vectors[used], 1, "cosine", exclude_self=True, device=context.device
+            )[1]
+            hits = patients[nearest[:, 0].numpy()] == patients
 
-        def score(weights: Array, scores: Array = similar[row], hits: Array = hits) -> dict[str, Array]:
-            of_used = weights[:, used]
-            result = verify(scores, genuine, first, second, of_used)
-            counts = of_used[:, probes].astype(np.float64)
-            total = counts.sum(axis=1)
-            rank_1 = np.divide(counts @ hits[probes], total, out=np.full(len(total), np.nan), where=total > 0)
-            return result | {"rank_1": rank_1}
+            def score(weights: Array, scores: Array = scores, hits: Array = hits) -> dict[str, Array]:
+                of_used = weights[:, among_test]
+                counts = of_used[:, probes].astype(np.float64)
+                total = counts.sum(axis=1)
+                rank_1 = np.divide(counts @ hits[probes], total, out=np.full(len(total), np.nan), where=total > 0)
+                return verify(scores, genuine, first, second, of_used) | {"rank_1": rank_1}
 
-        values[row] = context.resamples.evaluate(score)
-    counts = dict.fromkeys(("auroc", "eer", "tar_at_1_far"), len(genuine)) | {"rank_1": len(probes)}
+            values[row] |= {f"{prefix}{m}": v for m, v in context.resamples.evaluate(score).items()}
     path = context.out / "figures" / "biometrics.png"
     plot_verification(path, similar, genuine)
+    counts = {m: len(probes) if m.endswith("rank_1") else len(genuine) for m in next(iter(values.values()))}
     return Result(
         {row: {m: bootstrap_interval(v, counts[m]) for m, v in of_row.items()} for row, of_row in values.items()},
         {
@@ -68,14 +80,57 @@ def biometrics(context: Context) -> Result:
             if row != RANDOM and RANDOM in values
         },
         notes=[
-            f"biometrics: {int(genuine.sum())} genuine pairs of {len(np.unique(patients[repeated]))} test patients, "
-            f"{int((~genuine).sum())} impostor pairs (a random sample of at most {context.config.impostor_pairs}); rank-1 among "
-            f"{len(used)} records"
+            f"biometrics: {int(genuine.sum())} genuine pairs of {num_repeated} test patients, {int((~genuine).sum())} "
+            f"impostor pairs (a random sample of at most {context.config.impostor_pairs}); rank-1 among {len(used)} records"
         ],
         figures=[
-            Figure(path, "Same patient or not: true against false accepts, and the similarity of both kinds of pairs.")
+            Figure(path, "Same patient or not: true against false accepts, and how similar both kinds of pairs are.")
         ],
     )
+
+
+def distinct(context: Context, part: Array) -> Array:
+    """Positions of a split without the later ones of sample-identical records."""
+    copies = context.store.records.digest.iloc[context.indices[part]].duplicated().to_numpy()
+    return part[~copies]
+
+
+def learn_map(context: Context, centred: Array) -> Array | None:
+    """`within_patient_map` of the training split, its shrinkage chosen by AUROC on validation; None without repeats."""
+    train, val = distinct(context, context.split.train), distinct(context, context.split.val)
+    groups = pd.factorize(context.patients[train])[0]
+    if (np.bincount(groups) > 1).sum() < MIN_PATIENTS:
+        return None
+    maps = [within_patient_map(centred[train], groups, shrinkage) for shrinkage in SHRINKAGES]
+    val_groups = pd.factorize(context.patients[val])[0]
+    if (np.bincount(val_groups) > 1).sum() < 2:
+        return maps[len(maps) // 2]
+    first, second, genuine = draw_pairs(val_groups, context.config.impostor_pairs, context.config.seed)
+    once = np.ones((1, len(val)), dtype=np.uint8)
+    aurocs = [
+        verify(cosine(centred[val] @ turn, first, second), genuine, first, second, once)["auroc"][0] for turn in maps
+    ]
+    return maps[int(np.argmax(aurocs))]
+
+
+def within_patient_map(centred: Array, groups: Array, shrinkage: float) -> Array:
+    """The linear map `[D, D]` that makes what varies within patients equal in all directions.
+
+    Args:
+        centred: `[n, D]`.
+        groups: int `[n]`, the patient of each row; patients with one row take no part.
+        shrinkage: share of the largest variance added to all, for directions that few records show.
+
+    Source: within-class covariance normalisation, Hatch, Kajarekar and Stolcke, Interspeech 2006.
+    """
+    kept = np.bincount(groups)[groups] > 1
+    groups = np.unique(groups[kept], return_inverse=True)[1]
+    x = centred[kept].astype(np.float64)
+    sums = np.zeros((groups.max() + 1, x.shape[1]))
+    np.add.at(sums, groups, x)
+    x -= (sums / np.bincount(groups)[:, None])[groups]
+    variances, turn = np.linalg.eigh(x.T @ x / len(x))
+    return np.asarray(turn / np.sqrt(variances.clip(0) + shrinkage * max(variances[-1], 1e-30)))
 
 
 def draw_pairs(patients: Array, num_impostors: int, seed: int) -> tuple[Array, Array, Array]:

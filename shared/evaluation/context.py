@@ -90,7 +90,7 @@ class EvaluateConfig(Section):
         min_length=1,
         description="number columns of the store; one of only 0 and 1 is scored as a class",
     )
-    impostor_pairs: int = Field(50_000, ge=1, description="pairs of two patients drawn for the biometrics")
+    impostor_pairs: int = Field(20_000, ge=1, description="pairs of two patients drawn for the biometrics")
     survival: SurvivalConfig = SurvivalConfig()
     num_crops: int = Field(1, ge=1, description="evenly spaced windows per record, embeddings averaged")
     resamples: int = Field(1000, ge=1, description="patient-level bootstrap draws")

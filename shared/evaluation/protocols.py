@@ -13,8 +13,10 @@ from shared.evaluation.context import RANDOM, Context, Result, Scores, score_pre
 from shared.evaluation.knn import knn_scores
 from shared.evaluation.label_fractions import label_fractions
 from shared.evaluation.probe import linear_probe
+from shared.evaluation.quality import quality
 from shared.evaluation.reduced_leads import reduced_leads
 from shared.evaluation.regression import regression
+from shared.evaluation.robustness import robustness
 from shared.evaluation.survival import survival
 
 
@@ -84,7 +86,9 @@ PROTOCOLS: dict[str, Callable[[Context], Result]] = {
     "linear_probe": linear_probe,
     "label_fractions": label_fractions,
     "reduced_leads": reduced_leads,
+    "robustness": robustness,
     "regression": regression,
     "biometrics": biometrics,
     "survival": survival,
+    "quality": quality,
 }

@@ -57,9 +57,11 @@ def survival(context: Context) -> Result:
     pictures: dict[str, tuple[Array, float]] = {}
     for row, embeddings in context.rows.items():
         risks, penalizer = fit_cox(lifelines, embeddings, train, val, test, config.components, config.penalizers)
-        values[row] = context.resamples.evaluate(
-            lambda weights, risk=risks[2]: {"c_index": concordance(test.time, test.event, risk, weights[:, among_test])}
-        )["c_index"]
+
+        def score(weights: Array, risk: Array = risks[2]) -> dict[str, Array]:
+            return {"c_index": concordance(test.time, test.event, risk, weights[:, among_test])}
+
+        values[row] = context.resamples.evaluate(score)["c_index"]
         groups = np.searchsorted(np.quantile(risks[0], [1 / 3, 2 / 3]), risks[2], side="right")
         p = logrank(lifelines, test, groups)
         pictures[row] = groups, p
@@ -88,8 +90,8 @@ def import_lifelines() -> Any:
         UserError: it is not installed.
     """
     try:
-        import lifelines
-        import lifelines.statistics
+        import lifelines  # type: ignore[import-untyped]
+        import lifelines.statistics  # type: ignore[import-untyped]
     except ImportError:
         raise UserError(
             "the survival protocol needs lifelines, which is not installed. Install the extra: "
