@@ -26,7 +26,7 @@ SIZES: dict[str, dict[str, Any]] = {
         "predictor_dim": 192, "predictor_depth": 6, "predictor_heads": 6,
     },
     "tiny": {
-        "embed_dim": 96, "depth": 4, "num_heads": 4,
+        "embed_dim": 64, "depth": 3, "num_heads": 4,
         "predictor_dim": 48, "predictor_depth": 2, "predictor_heads": 4,
     },
 }  # fmt: skip

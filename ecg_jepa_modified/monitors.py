@@ -21,7 +21,7 @@ from shared.data.transforms import Preprocess
 from shared.evaluation.knn import knn_scores
 from shared.evaluation.metrics import METRICS
 from shared.evaluation.plots import plot_log
-from shared.evaluation.quality import rankme
+from shared.evaluation.quality import rank_me
 from shared.evaluation.tasks import make_task
 from shared.run import Run
 
@@ -95,7 +95,7 @@ class Monitors:
             "val_loss": means["loss"],
             "pred_std": means["pred_std"],
             "target_std": means["target_std"],
-            "rank": rankme(embeddings.numpy()),
+            "rank": rank_me(embeddings.numpy()),
             "cosine": float(cosine),
         }
         if self.probe is not None:

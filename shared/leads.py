@@ -144,3 +144,18 @@ def limb_residual(ecg: np.ndarray, leads: Sequence[str]) -> float:
     gaps = np.abs(np.stack([rows[name] for name in checked]) - np.stack(expected))
     finite = gaps[np.isfinite(gaps)]
     return float(finite.max()) if finite.size else float("nan")
+
+
+def subset_leads(leads: str | Iterable[str], available: Sequence[str]) -> tuple[str, ...]:
+    """A selection among available leads; a group means those of its leads that are there (`limb` of eight: I and II).
+
+    Raises:
+        LeadError: a lead named by itself is not available, or none is left.
+    """
+    parts = leads.split(",") if isinstance(leads, str) else list(leads)
+    names: list[str] = []
+    for part in parts:
+        group = GROUPS.get(str(part).strip().lower())
+        names += [name for name in group if name in available] if group else [canonical_lead(part)]
+    lead_indices(names, available)
+    return parse_leads(names)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from shared.config import Section
+from shared.config import RepoPath, Section
 from shared.data.spec import DataConfig, InputSpec
 from shared.evaluation.context import EvaluateConfig
 from shared.optim import OptimConfig
@@ -80,9 +80,19 @@ class PretrainConfig(Section):
     run: RunConfig
     data: DataConfig
     model: ModelConfig = ModelConfig()
+    objective: Literal["reconstruct", "masked_tokens"] = Field(
+        "reconstruct", description="what is said of masked patches: their samples, or their codes (needs `tokenizer`)"
+    )
+    tokenizer: RepoPath | None = Field(None, description="run folder of a trained VQ-VAE, for objective=masked_tokens")
     optim: OptimConfig = OptimConfig()
     log_every: int = Field(10, ge=1, description="steps between log lines")
     figure_every: int = Field(20, ge=1, description="epochs between reconstruction figures")
+
+    @model_validator(mode="after")
+    def _tokenizer(self) -> PretrainConfig:
+        if (self.tokenizer is not None) != (self.objective == "masked_tokens"):
+            raise ValueError("objective=masked_tokens and tokenizer=RUN belong together: give both or neither")
+        return self
 
 
 class EvaluatedConfig(Section):
@@ -95,10 +105,10 @@ class EvaluatedConfig(Section):
     def _as_trained(cls, values: Any) -> Any:
         if not isinstance(values, Mapping) or not isinstance(values.get("evaluate"), Mapping):
             return values
-        given = {
-            name: values.get(name, cls.model_fields[name].default)
-            for name in ("task", "single_label")
-            if name in cls.model_fields
+        given: dict[str, Any] = {
+            name: values.get(name, field.default)
+            for name, field in cls.model_fields.items()
+            if name in ("task", "single_label")
         }
         for section, names in (
             ("data", {"store": "store", "folds": "train_folds", "val_folds": "val_folds"}),

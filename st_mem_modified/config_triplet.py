@@ -79,6 +79,17 @@ class TunedEncoder(Section):
     lr_scale: float = Field(0.1, gt=0, description="the encoder's learning rate relative to the head's")
 
 
+class TripletOptim(OptimConfig):
+    """`OptimConfig` with this training's defaults."""
+
+    epochs: int = Field(50, ge=1)
+    batch_size: int = Field(128, ge=1)
+    lr: float = Field(1e-3, gt=0)
+    lr_reference_batch: int | None = Field(None, ge=1, description="the learning rate is taken as it is")
+    warmup_epochs: float = Field(2.0, ge=0)
+    clip_grad: float | None = Field(1.0, gt=0)
+
+
 class TripletModelConfig(Section):
     """The model: what a checkpoint needs to be rebuilt."""
 
@@ -95,10 +106,10 @@ class TripletConfig(TripletModelConfig, EvaluatedConfig):
     single_label: bool = Field(True, description="use only records with exactly one label")
     encoder: TunedEncoder = TunedEncoder()
     loss: LossConfig = LossConfig()
-    per_class: int = Field(16, ge=0, description="records of a class in a batch, classes in turn; 0: shuffled as they come")
-    optim: OptimConfig = OptimConfig(
-        epochs=50, batch_size=128, lr=1e-3, lr_reference_batch=None, warmup_epochs=2, clip_grad=1.0
+    per_class: int = Field(
+        16, ge=0, description="records of a class in a batch, classes in turn; 0: shuffled as they come"
     )
+    optim: TripletOptim = TripletOptim()
     choose_k: int = Field(20, ge=1, description="neighbours of the validation kNN that chooses the epoch")
 
     @model_validator(mode="after")

@@ -119,7 +119,9 @@ class VQVAEConfig(Section):
     @model_validator(mode="after")
     def _check(self) -> VQVAEConfig:
         if self.spectral_weight and self.model.norm_pix_loss:
-            raise ValueError("spectral_weight: patches standardised one by one (model.norm_pix_loss) have no common spectrum")
+            raise ValueError(
+                "spectral_weight: patches standardised one by one (model.norm_pix_loss) have no common spectrum"
+            )
         return self
 
 
@@ -134,15 +136,24 @@ class EncoderStart(Section):
     frozen: bool = Field(True, description="with `weights`: keep the encoder as it is")
 
 
+class VQOptim(OptimConfig):
+    """`OptimConfig` with this training's defaults."""
+
+    epochs: int = Field(100, ge=1)
+    batch_size: int = Field(128, ge=1)
+    lr: float = Field(1e-3, gt=0)
+    lr_reference_batch: int | None = Field(None, ge=1, description="the learning rate is taken as it is")
+    warmup_epochs: float = Field(2.0, ge=0)
+    clip_grad: float | None = Field(1.0, gt=0)
+
+
 class VQTrainConfig(VQVAEConfig, EvaluatedConfig):
     """`python -m st_mem_modified.vqvae_train`."""
 
     run: RunConfig
     data: DataConfig
     encoder: EncoderStart = EncoderStart()
-    optim: OptimConfig = OptimConfig(
-        epochs=100, batch_size=128, lr=3e-4, lr_reference_batch=None, warmup_epochs=5, clip_grad=1.0
-    )
+    optim: VQOptim = VQOptim()
     log_every: int = Field(10, ge=1, description="steps between log lines")
     figure_every: int = Field(20, ge=1, description="epochs between figures")
     alarm_below: float = Field(

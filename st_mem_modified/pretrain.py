@@ -1,11 +1,11 @@
-"""Pretrain ST-MEM: read a batch, mask, reconstruct, step.
+"""Pretrain ST-MEM: read a batch, mask, reconstruct (or name the codes of what is masked), step.
 
 python -m st_mem_modified.pretrain configs/st_mem/pretrain.yaml optim.lr=3e-4 model.mask_ratio=0.6
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -21,10 +21,28 @@ from shared.optim import make_optimizer, make_schedule
 from shared.run import Run, exit_on_stop, require_finite
 from st_mem_modified.config import PretrainConfig
 from st_mem_modified.figures import draw_reconstruction
+from st_mem_modified.loading import load_vqvae
+from st_mem_modified.masked_tokens import MaskedTokens
 from st_mem_modified.model import STMEM, draw_noise
 
 
 CURVES = {"loss": ("epoch_loss", "val_loss"), "learning rate": ("lr",), "gradient norm": ("grad_norm",)}
+
+
+def _reconstruct(config: PretrainConfig) -> STMEM:
+    return STMEM(config.model)
+
+
+def _masked_tokens(config: PretrainConfig) -> MaskedTokens:
+    assert config.tokenizer is not None
+    return MaskedTokens(config.model, load_vqvae(config.tokenizer))
+
+
+OBJECTIVES: dict[str, tuple[str, Callable[[PretrainConfig], STMEM | MaskedTokens]]] = {
+    "reconstruct": ("st_mem", _reconstruct),
+    "masked_tokens": ("st_mem_masked_tokens", _masked_tokens),
+}
+"""Objective → the method name in checkpoints, and the model."""
 
 
 def pretrain(config: PretrainConfig) -> Path:
@@ -35,12 +53,13 @@ def pretrain(config: PretrainConfig) -> Path:
     """
     store, spec, optim = ECGStore(config.data.store), config.model.input, config.optim
     train = store.select(config.data.folds)
-    with Run(config.run, config, "st_mem") as run:
+    method, make_model = OBJECTIVES[config.objective]
+    with Run(config.run, config, method) as run:
         batch_size = run.share_of(optim.batch_size)
         micro = min(optim.micro_batch or batch_size, batch_size)
         ranks = {"seed": config.run.seed, "rank": run.rank, "world_size": run.world_size}
         steps_per_epoch = len(EpochBatches(store, train, spec, batch_size, epoch=0, **ranks))
-        model = STMEM(config.model)
+        model = make_model(config)
         wrapped = run.wrap(model)
         preprocess = Preprocess(spec).to(run.device)
         optimizer = make_optimizer(model, optim)
@@ -89,7 +108,7 @@ def pretrain(config: PretrainConfig) -> Path:
 def finish_epoch(
     run: Run,
     config: PretrainConfig,
-    model: STMEM,
+    model: STMEM | MaskedTokens,
     preprocess: Preprocess,
     validation: Tensor,
     epoch: int,
@@ -110,7 +129,8 @@ def finish_epoch(
             with run.autocast():
                 total += model(preprocess(part), noise).loss * len(part)
         values["val_loss"] = float(total) / len(validation)
-        if (epoch + 1) % config.figure_every == 0 or epoch + 1 == config.optim.epochs:
+        drawn = (epoch + 1) % config.figure_every == 0 or epoch + 1 == config.optim.epochs
+        if drawn and isinstance(model, STMEM):
             path = run.out / "figures" / "reconstruction.png"
             draw_reconstruction(path, model, preprocess, validation[:1], f"epoch {epoch + 1}")
     run.log(step, epoch=epoch + 1, **values)

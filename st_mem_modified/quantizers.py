@@ -63,7 +63,9 @@ class Quantizer(nn.Module):
             )
         if indices.numel() and not 0 <= int(indices.min()) <= int(indices.max()) < self.num_codes:
             wrong = int(indices.min()) if indices.min() < 0 else int(indices.max())
-            raise UserError(f"code {wrong} is not in the codebook; its {self.num_codes} codes are 0 to {self.num_codes - 1}.")
+            raise UserError(
+                f"code {wrong} is not in the codebook; its {self.num_codes} codes are 0 to {self.num_codes - 1}."
+            )
         return self._lookup(indices)
 
     def _quantize(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -32,7 +32,14 @@ from st_mem_modified.vqvae import VQVAE, EmbedAs
 UNTUNED = "untuned encoder"
 COMPARED = ("knn", "knn_cosine", "clusters")
 """Protocols in which rows are compared with the baseline, too."""
-GAINS = ("auroc_macro", "f1_weighted", "labels/silhouette", "labels/davies_bouldin", "labels/calinski_harabasz", "kmeans/nmi")
+GAINS = (
+    "auroc_macro",
+    "f1_weighted",
+    "labels/silhouette",
+    "labels/davies_bouldin",
+    "labels/calinski_harabasz",
+    "kmeans/nmi",
+)
 
 
 @dataclass
@@ -114,7 +121,10 @@ def _start_of(trained: Mapping[str, Any]) -> nn.Module | None:
     return load_encoder(Path(weights)) if weights is not None and Path(weights).exists() else None
 
 
-ROWS: dict[type[nn.Module], Callable[[Any, Mapping[str, Any]], Rows]] = {TripletModel: _triplet_rows, VQVAE: _vqvae_rows}
+ROWS: dict[type[nn.Module], Callable[[Any, Mapping[str, Any]], Rows]] = {
+    TripletModel: _triplet_rows,
+    VQVAE: _vqvae_rows,
+}
 """Kind of model → its rows; others are one row."""
 
 
@@ -147,7 +157,10 @@ def _draw_vqvae(model: VQVAE, config: EvaluateConfig, out: Path) -> list[Figure]
     ]
 
 
-DRAW: dict[type[nn.Module], Callable[[Any, EvaluateConfig, Path], list[Figure]]] = {STMEM: _draw_stmem, VQVAE: _draw_vqvae}
+DRAW: dict[type[nn.Module], Callable[[Any, EvaluateConfig, Path], list[Figure]]] = {
+    STMEM: _draw_stmem,
+    VQVAE: _draw_vqvae,
+}
 """Kind of model → its pictures."""
 
 

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from shared.config import config_from_cli, entry_point
 from shared.data.store import ECGStore
-from shared.data.transforms import Preprocess, even_starts
+from shared.data.transforms import Preprocess
 from shared.errors import UserError
 from shared.evaluation.embed import embed_cached, embed_store
 from shared.evaluation.knn import knn_scores
@@ -34,7 +34,12 @@ from st_mem_modified.triplet_model import MetricLoss, TripletModel, check_classe
 
 __all__ = ["TripletModel", "train"]
 
-CURVES = {"loss": ("epoch_loss",), "active triplets": ("active",), "validation kNN AUROC": ("val_auroc",), "lr": ("lr",)}
+CURVES = {
+    "loss": ("epoch_loss",),
+    "active triplets": ("active",),
+    "validation kNN AUROC": ("val_auroc",),
+    "lr": ("lr",),
+}
 
 
 @dataclass
@@ -107,17 +112,23 @@ def train(config: TripletConfig) -> Path:
         The run folder.
     """
     if config.encoder.weights is None:
-        raise UserError("encoder.weights is not set: give a run folder, a model.safetensors or a released .pth of ST-MEM.")
+        raise UserError(
+            "encoder.weights is not set: give a run folder, a model.safetensors or a released .pth of ST-MEM."
+        )
     encoder = load_encoder(config.encoder.weights)
     config = config.model_copy(update={"model": encoder.config})
     store, optim = ECGStore(config.data.store), config.optim
     task = make_task(store, config.task, config.single_label)
-    parts = [np.flatnonzero(_in_folds(store, folds) & task.usable) for folds in (config.data.folds, config.data.val_folds)]
+    parts = [
+        np.flatnonzero(_in_folds(store, folds) & task.usable) for folds in (config.data.folds, config.data.val_folds)
+    ]
     indices, num_train = np.concatenate(parts), len(parts[0])
     labels = task.labels[indices]
     check_classes(labels[:num_train], task.classes, config.loss)
     if config.data.val_folds is None or len(parts[1]) == 0 or len(np.unique(np.where(labels[num_train:])[1])) < 2:
-        raise UserError("data.val_folds must hold labelled records of two classes or more: validation chooses the epoch.")
+        raise UserError(
+            "data.val_folds must hold labelled records of two classes or more: validation chooses the epoch."
+        )
     frozen = config.encoder.train == "none"
     with Run(config.run, config, "st_mem_triplet") as run:
         batch_size = run.share_of(optim.batch_size)
@@ -188,7 +199,9 @@ def finish_epoch(
     values = {name: value for name, value in totals.items() if np.isfinite(value)}
     run.log(step, epoch=epoch + 1, **values, val_auroc=score)
     if run.is_main and (epoch < 3 or (epoch + 1) % max(1, config.optim.epochs // 10) == 0):
-        print(f"epoch {epoch + 1}/{config.optim.epochs}: " + ", ".join(f"{n} {v:.4f}" for n, v in values.items()), end="")
+        print(
+            f"epoch {epoch + 1}/{config.optim.epochs}: " + ", ".join(f"{n} {v:.4f}" for n, v in values.items()), end=""
+        )
         print(f", validation kNN AUROC {score:.4f}")
     return score
 

@@ -6,6 +6,7 @@ Losses and miners are pytorch-metric-learning's, chosen by name. Labels are mult
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -64,7 +65,9 @@ class TripletModel(nn.Module):
         self.encoder.requires_grad_(what == "all")
         if what == "last_blocks":
             if last_blocks > len(self.encoder.blocks):
-                raise UserError(f"encoder.last_blocks {last_blocks}: the encoder has {len(self.encoder.blocks)} blocks.")
+                raise UserError(
+                    f"encoder.last_blocks {last_blocks}: the encoder has {len(self.encoder.blocks)} blocks."
+                )
             for module in (*self.encoder.blocks[-last_blocks:], self.encoder.norm):
                 module.requires_grad_(True)
 
@@ -73,7 +76,7 @@ def make_head(dim: int, config: HeadConfig) -> nn.Sequential:
     """Linear layers with ReLU between them, `dim` → hidden … → `config.dim`."""
     widths = [dim, *config.hidden, config.dim]
     layers: list[nn.Module] = []
-    for width_in, width_out in zip(widths, widths[1:], strict=False):
+    for width_in, width_out in pairwise(widths):
         layers += [nn.Linear(width_in, width_out), nn.ReLU()]
     return nn.Sequential(*layers[:-1]).apply(init_xavier)
 
@@ -161,7 +164,7 @@ class MetricLoss(nn.Module):
         self.distance = LpDistance(normalize_embeddings=False, p=2, power=2 if config.squared else 1)
         self.loss = LOSSES[config.name](config, self.distance)
         own = config.positives == "same" and config.miner in MINERS
-        self.miner = MINERS[config.miner](config, self.distance) if own else None
+        self.miner: nn.Module | None = MINERS[config.miner](config, self.distance) if own else None
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Terms:
         """Compare the records of a batch.
@@ -190,8 +193,8 @@ class MetricLoss(nn.Module):
             return self._triplets(embeddings, labels, overlap)
         if self.config.positives == "jaccard":
             positive = (overlap > 0) & off_diagonal
-            pairs = (*torch.where(positive), *torch.where(overlap == 0))
-            return Terms(loss=self.loss(embeddings, indices_tuple=pairs))
+            graded = (*torch.where(positive), *torch.where(overlap == 0))
+            return Terms(loss=self.loss(embeddings, indices_tuple=graded))
         single = labels.int().argmax(1)
         pairs = self.miner(embeddings, single) if self.miner is not None else None
         return Terms(loss=self.loss(embeddings, single, pairs))

@@ -79,7 +79,8 @@ def draw_vq_reconstruction(path: Path, model: VQVAE, preprocess: Preprocess, sig
         patches = patchify(ecg, model.config.model.patch_size)
         shapes = patchify(pred, model.config.model.patch_size)
         pred = rearrange(
-            shapes * (patches.var(-1, keepdim=True) + 1e-6).sqrt() + patches.mean(-1, keepdim=True), "b l n p -> b l (n p)"
+            shapes * (patches.var(-1, keepdim=True) + 1e-6).sqrt() + patches.mean(-1, keepdim=True),
+            "b l n p -> b l (n p)",
         )
     correlation = lead_correlation(pred, ecg)[0]
     true, decoded = ((x * std + mean)[0].cpu().numpy() for x in (ecg, pred))
@@ -104,7 +105,7 @@ def draw_vq_reconstruction(path: Path, model: VQVAE, preprocess: Preprocess, sig
 
 @torch.no_grad()
 def draw_codes_under_ecg(path: Path, model: VQVAE, preprocess: Preprocess, signal: Tensor, title: str) -> None:
-    """Lead II (or the first) of one record `[1, L, T]` int16 with its codes below, and the codes of all leads as a coloured grid."""
+    """Lead II (or the first) of one record `[1, L, T]` int16 with its codes above, and the codes of all leads as a grid."""
     ecg, mean, std = preprocess.with_scale(signal)
     indices = model.tokenize(ecg)
     grid = (indices[..., 0] if indices.ndim == 4 else indices)[0].cpu().numpy()  # [L, N], or [1, 1]
@@ -123,7 +124,9 @@ def draw_codes_under_ecg(path: Path, model: VQVAE, preprocess: Preprocess, signa
         above.text((n + 0.5) * width, 1.01, str(code), transform=above.get_xaxis_transform(), fontsize=6, ha="center")
     # Neighbouring code numbers mean nothing; scattered colours keep them from looking alike.
     colours = np.random.default_rng(0).permutation(model.quantizer.num_codes)[grid]
-    below.imshow(colours, aspect="auto", cmap="nipy_spectral", extent=(0, seconds, len(grid), 0), interpolation="nearest")
+    below.imshow(
+        colours, aspect="auto", cmap="nipy_spectral", extent=(0, seconds, len(grid), 0), interpolation="nearest"
+    )
     below.set_yticks(np.arange(len(grid)) + 0.5, spec.leads if len(grid) == len(spec.leads) else ["record"], fontsize=7)
     below.set_xlabel("seconds")
     figure.suptitle(f"{title}: {'first-level ' if indices.ndim == 4 else ''}codes", fontsize=10)

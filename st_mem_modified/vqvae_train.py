@@ -88,7 +88,9 @@ def train(config: VQTrainConfig) -> Path:
                 if run.check_signal():
                     run.save(model, step, optimizer=optimizer)
                     raise run.stop()
-            finish_epoch(run, config, model, preprocess, validation, census, epoch, step, epoch_loss / max(len(loader), 1))
+            finish_epoch(
+                run, config, model, preprocess, validation, census, epoch, step, epoch_loss / max(len(loader), 1)
+            )
             if (epoch + 1) % config.run.checkpoint_every == 0 or epoch + 1 == optim.epochs:
                 run.save(model, step, optimizer=optimizer)
         main_rank = run.is_main
@@ -143,14 +145,20 @@ def finish_epoch(
         folder = run.out / "figures"
         draw_code_usage(folder / "code_usage.png", census.counts)
         if len(validation):
-            draw_vq_reconstruction(folder / "reconstruction.png", model, preprocess, validation[:1], f"epoch {epoch + 1}")
-            draw_codes_under_ecg(folder / "codes_under_ecg.png", model, preprocess, validation[:1], f"epoch {epoch + 1}")
+            draw_vq_reconstruction(
+                folder / "reconstruction.png", model, preprocess, validation[:1], f"epoch {epoch + 1}"
+            )
+            draw_codes_under_ecg(
+                folder / "codes_under_ecg.png", model, preprocess, validation[:1], f"epoch {epoch + 1}"
+            )
             if config.design == "tokens":
                 draw_codes(folder / "codes.png", model, preprocess(validation[:128]))
     if last:
         plot_log(run.out / "figures" / "training.png", run.out / "log.jsonl", CURVES)
     shown = ("epoch_loss", "val_reconstruction", "correlation", "worst_lead", "used_fraction", "perplexity_fraction")
-    print(f"epoch {epoch + 1}/{config.optim.epochs}: " + ", ".join(f"{n} {values[n]:.3f}" for n in shown if n in values))
+    print(
+        f"epoch {epoch + 1}/{config.optim.epochs}: " + ", ".join(f"{n} {values[n]:.3f}" for n in shown if n in values)
+    )
 
 
 def validate(
@@ -167,7 +175,8 @@ def validate(
         ranks: whether to add the effective ranks of the embeddings.
     """
     totals = dict.fromkeys(("val_loss", "val_reconstruction", "val_commitment"), 0.0)
-    correlations, embeddings = [], {kind: [] for kind in ("quantized", "encoder")}
+    correlations: list[Tensor] = []
+    embeddings: dict[str, list[Tensor]] = {"quantized": [], "encoder": []}
     for part in validation.split(64):
         ecg = preprocess(part)
         with run.autocast():

@@ -19,7 +19,7 @@ from shared.evaluation.bootstrap import Interval, Resamples, difference_all, sco
 from shared.evaluation.embed import embed_cached
 from shared.evaluation.metrics import choose_thresholds
 from shared.evaluation.tasks import Task
-from shared.leads import parse_leads
+from shared.leads import subset_leads
 
 METRICS = ("auroc_macro", "auroc_weighted", "auprc_macro", "f1_macro", "f1_weighted")
 Scores = dict[str, Interval]
@@ -161,7 +161,7 @@ class Context:
         if row not in self.encoders:
             raise UserError(f"encoder {row!r} is not at hand, only its embeddings are; this protocol must embed anew.")
         if leads is None and self.config.encoder.leads is not None:
-            leads = parse_leads(self.config.encoder.leads)
+            leads = subset_leads(self.config.encoder.leads, self.encoders[row].input_spec.leads)
         return embed_cached(
             self.out / "cache",
             self.encoders[row],
@@ -186,6 +186,9 @@ class Context:
         return self.store.records.patient.to_numpy()[self.indices]
 
 
+RANDOM = "random encoder"
+
+
 @dataclass(frozen=True)
 class Figure:
     """A picture of the report."""
@@ -196,14 +199,15 @@ class Figure:
 
 @dataclass
 class Result:
-    """Scores of every row, and of every row minus the random encoder.
+    """Scores of every row, and of every row minus the baseline.
 
     Attributes:
         scores: row to metric to interval.
-        differences: row to metric to interval of `row − random encoder`, same resamples.
+        differences: row to metric to interval of `row − baseline`, same resamples.
         predictions: row to test scores `[n_test, C]`, where the protocol predicts.
         notes: what a reader must know.
         figures: pictures already written below the report folder.
+        baseline: what the differences are to.
     """
 
     scores: dict[str, Scores]
@@ -211,9 +215,7 @@ class Result:
     predictions: dict[str, np.ndarray] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     figures: list[Figure] = field(default_factory=list)
-
-
-RANDOM = "random encoder"
+    baseline: str = RANDOM
 
 
 def score_predictions(context: Context, predictions: dict[str, tuple[np.ndarray, np.ndarray]]) -> Result:

@@ -73,6 +73,8 @@ def evaluate(
         notes += [note for note in result.notes if note not in notes]
 
     write_embeddings(context, name)
+    write_predictions(context, results)
+    write_summary(context, results, notes, name)
     write_metrics(out / "metrics.json", results, name)
     scores_table(results).to_csv(out / "metrics.csv", index=False)
     drawn = [*draw_figures(context, results, name), *(f for r in results.values() for f in r.figures), *figures]
@@ -156,6 +158,36 @@ def write_embeddings(context: Context, name: str) -> None:
     embeddings = context.rows[name]
     columns = pd.DataFrame(embeddings, columns=[f"e{i:04d}" for i in range(embeddings.shape[1])])
     pd.concat([table, columns], axis=1).to_parquet(context.out / "embeddings.parquet", index=False)
+
+
+def write_predictions(context: Context, results: Mapping[str, Result]) -> None:
+    """`predictions.parquet`: the test records, their labels, and every row's scores as `protocol|row|class`."""
+    test = context.split.test
+    table = context.store.records.iloc[context.indices[test]][["source", "record", "segment", "patient"]]
+    columns: dict[str, np.ndarray] = {}
+    for c, label in enumerate(context.task.classes):
+        columns[f"label_{label}"] = context.labels[test, c]
+        for protocol, result in results.items():
+            columns |= {f"{protocol}|{row}|{label}": scores[:, c] for row, scores in result.predictions.items()}
+    table = pd.concat([table.reset_index(drop=True), pd.DataFrame(columns)], axis=1)
+    table.to_parquet(context.out / "predictions.parquet", index=False)
+
+
+def write_summary(context: Context, results: Mapping[str, Result], notes: Sequence[str], name: str) -> None:
+    """`summary.json`: what a comparison of runs needs to know."""
+    config = context.config
+    summary = {
+        "name": name,
+        "task": context.task.name,
+        "classes": list(context.task.classes),
+        "protocols": list(results),
+        "resamples": config.resamples,
+        "seed": config.seed,
+        "min_positives": config.min_positives,
+        "store": context.store.fingerprint,
+        "notes": list(notes),
+    }
+    (context.out / "summary.json").write_text(json.dumps(summary, indent=1))
 
 
 def write_metrics(path: Path, results: Mapping[str, Result], name: str) -> None:

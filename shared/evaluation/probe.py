@@ -291,7 +291,7 @@ def _solve(
         [scaled, scaled_bias],
         max_iter=MAX_PASSES,
         max_eval=2 * MAX_PASSES,
-        tolerance_grad=1e-6 if labels.dtype == torch.float64 else 1e-5,
+        tolerance_grad=1e-7 if labels.dtype == torch.float64 else 1e-5,
         tolerance_change=1e-13 if labels.dtype == torch.float64 else 1e-8,
         history_size=20,
         line_search_fn="strong_wolfe",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from shared.data.store import ECGStore
@@ -53,7 +55,11 @@ def quality(context: Context) -> Result:
         if row in context.encoders:
             first, second, how = two_views(context, row)
             apart = ((normalise(first) - normalise(second)) ** 2).sum(axis=1)
-            values[row] |= context.resamples.evaluate(lambda w, d=apart: {"alignment": w @ d / w.sum(axis=1)})
+
+            def mean(weights: Array, apart: Array = apart) -> dict[str, Array]:
+                return {"alignment": weights @ apart / weights.sum(axis=1)}
+
+            values[row] |= context.resamples.evaluate(mean)
             notes = [f"quality: positives of the alignment are {how}"]
     dim = next(iter(context.rows.values())).shape[1]
     notes.append(
@@ -162,7 +168,7 @@ class WindowStore(ECGStore):
         self.start = start
 
     def read_windows(
-        self, indices: np.ndarray, starts: np.ndarray, length: int, rows: list[int] | None = None
+        self, indices: np.ndarray, starts: np.ndarray, length: int, rows: Sequence[int] | None = None
     ) -> np.ndarray:
         """As `ECGStore.read_windows`, from the fixed start."""
         return super().read_windows(indices, np.full(len(indices), self.start), length, rows)

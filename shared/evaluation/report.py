@@ -10,7 +10,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from shared.evaluation.bootstrap import Interval
-from shared.evaluation.context import RANDOM, Figure, Result
+from shared.evaluation.context import Figure, Result
 
 MAIN_METRICS = {
     "auroc_macro": "AUROC macro",
@@ -52,7 +52,7 @@ def scores_table(results: Mapping[str, Result]) -> pd.DataFrame:
     """Every score as one line: protocol, row, metric, value, low, high, n."""
     lines = []
     for protocol, result in results.items():
-        groups = [*result.scores.items(), *((f"{row} − {RANDOM}", d) for row, d in result.differences.items())]
+        groups = [*result.scores.items(), *((f"{row} − {result.baseline}", d) for row, d in result.differences.items())]
         for row, scores in groups:
             lines += [
                 {
@@ -97,7 +97,7 @@ def _table(result: Result) -> tuple[list[str], list[tuple[str, list[str]]]]:
     """Column heads and lines of one protocol's table."""
     some = next(iter(result.scores.values()))
     metrics = [m for m in MAIN_METRICS if m in some] or list(some)
-    columns = [*result.scores, *(f"{row} − {RANDOM}" for row in result.differences)]
+    columns = [*result.scores, *(f"{row} − {result.baseline}" for row in result.differences)]
     lines = []
     for metric in metrics:
         cells = []

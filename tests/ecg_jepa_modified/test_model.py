@@ -418,7 +418,7 @@ def test_a_wrong_dtype_or_mask_is_named() -> None:
 def test_size_fills_what_is_not_written_out() -> None:
     assert ModelConfig() == ModelConfig(size="base")
     tiny = ModelConfig.model_validate({"size": "tiny", "depth": 7, "input": {"num_samples": 1000}})
-    assert (tiny.embed_dim, tiny.depth, tiny.num_patches) == (96, 7, 20)
+    assert (tiny.embed_dim, tiny.depth, tiny.num_patches) == (64, 7, 20)
     assert tiny.input.leads == INDEPENDENT_LEADS
     assert ModelConfig.model_validate(tiny.model_dump(mode="json")) == tiny
 
