@@ -1,6 +1,6 @@
 """Evaluate an ECG-JEPA encoder beside a random one of the same architecture.
 
-    python -m ecg_jepa_modified.evaluate configs/ecg_jepa/inference_clusters.yaml encoder.weights=runs/ecg_jepa/pretrain
+python -m ecg_jepa_modified.evaluate configs/ecg_jepa/inference_clusters.yaml encoder.weights=runs/ecg_jepa/pretrain
 """
 
 from __future__ import annotations

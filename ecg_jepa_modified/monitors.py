@@ -124,4 +124,6 @@ class Monitors:
         if values["pred_std"] < monitor.min_std:
             signs.append(f"prediction deviation {values['pred_std']:.4f} is below {monitor.min_std:g}")
         if signs:
-            print(f"WARNING: the representation may be collapsing: {'; '.join(signs)}. See {self.run.out / 'log.jsonl'}.")
+            print(
+                f"WARNING: the representation may be collapsing: {'; '.join(signs)}. See {self.run.out / 'log.jsonl'}."
+            )

@@ -1,6 +1,6 @@
 """Pretrain ECG-JEPA: read a batch, mask times, predict the teacher's tokens, step, move the teacher.
 
-    python -m ecg_jepa_modified.pretrain configs/ecg_jepa/pretrain.yaml optim.lr=1e-4 mask.kind=random
+python -m ecg_jepa_modified.pretrain configs/ecg_jepa/pretrain.yaml optim.lr=1e-4 mask.kind=random
 """
 
 from __future__ import annotations

@@ -112,7 +112,7 @@ class VQVAEConfig(Section):
         1.0, ge=0, le=1, description="1: every lead of a record counts alike; 0: by its own energy"
     )
     spectral_weight: float = Field(0.0, ge=0, description="weight of the spectral distance beside the squared error")
-    embed: Literal["quantized", "encoder", "histogram", "tfidf"] = Field(
+    embed: Literal["quantized", "tokens", "encoder", "histogram", "tfidf"] = Field(
         "quantized", description="what `embed` returns"
     )
 

@@ -73,8 +73,12 @@ def check_grid(config: ModelConfig, tokenizer: VQVAE) -> None:
     if own.design != "tokens":
         raise UserError("the tokenizer gives one code per record (design: pooled); masked patches need design: tokens.")
     if own.model.patch_size != config.patch_size:
-        raise UserError(f"the tokenizer's patches have {own.model.patch_size} samples, the model's {config.patch_size}.")
+        raise UserError(
+            f"the tokenizer's patches have {own.model.patch_size} samples, the model's {config.patch_size}."
+        )
     if own.model.input != config.input:
         theirs, ours = own.model.input.model_dump(), config.input.model_dump()
         other = ", ".join(f"{k} {theirs[k]} and {ours[k]}" for k in theirs if theirs[k] != ours[k])
-        raise UserError(f"the tokenizer and the model see different inputs: {other}. Give model.input as the tokenizer's.")
+        raise UserError(
+            f"the tokenizer and the model see different inputs: {other}. Give model.input as the tokenizer's."
+        )

@@ -15,7 +15,9 @@ import ecg_jepa_modified.config
 import st_mem_modified.config
 from shared.config import REPO_ROOT, ConfigError, Section, load_config
 from shared.data.prepare import choose_config
-from shared.evaluation.evaluate import EvaluateConfig
+from shared.evaluation.context import EvaluateConfig
+from st_mem_modified.config_triplet import TripletConfig
+from st_mem_modified.config_vqvae import VQTrainConfig
 
 CLASSES: dict[str, type[Section] | Callable[[Mapping[str, Any]], type[Section]]] = {
     "configs/data/*.yaml": choose_config,
@@ -24,6 +26,12 @@ CLASSES: dict[str, type[Section] | Callable[[Mapping[str, Any]], type[Section]]]
     "configs/demo/st_mem_pretrain*.yaml": st_mem_modified.config.PretrainConfig,
     "configs/st_mem/inference*.yaml": EvaluateConfig,
     "configs/demo/st_mem_inference*.yaml": EvaluateConfig,
+    "configs/st_mem/triplet*.yaml": TripletConfig,
+    "configs/demo/st_mem_triplet*.yaml": TripletConfig,
+    "configs/st_mem/vqvae*.yaml": VQTrainConfig,
+    "configs/demo/st_mem_vqvae*.yaml": VQTrainConfig,
+    "configs/st_mem/masked_tokens*.yaml": st_mem_modified.config.PretrainConfig,
+    "configs/demo/st_mem_masked_tokens*.yaml": st_mem_modified.config.PretrainConfig,
     "configs/ecg_jepa/pretrain*.yaml": ecg_jepa_modified.config.PretrainConfig,
     "configs/demo/ecg_jepa_pretrain*.yaml": ecg_jepa_modified.config.PretrainConfig,
     "configs/ecg_jepa/inference*.yaml": EvaluateConfig,

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 from pydantic import Field
-from torch import nn
 
 from shared.config import RepoPath, Section
 from shared.data.store import ECGStore
@@ -126,7 +125,7 @@ class Context:
         resamples: of the test split, the same for all rows.
         out: the report folder.
         device: where to compute.
-        encoders: encoder name to the encoder itself, for protocols that embed anew (fewer leads, disturbed signals).
+        encoders: encoder name to the encoder (a module that satisfies `embed.Encoder`), for protocols that embed anew.
     """
 
     config: EvaluateConfig
@@ -138,7 +137,7 @@ class Context:
     resamples: Resamples
     out: Path
     device: torch.device
-    encoders: dict[str, nn.Module] = field(default_factory=dict)
+    encoders: dict[str, Any] = field(default_factory=dict)
 
     def embed(
         self,

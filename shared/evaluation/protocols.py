@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from shared.evaluation.attentive import attentive_probe
 from shared.evaluation.biometrics import biometrics
 from shared.evaluation.bootstrap import bootstrap_interval
 from shared.evaluation.clusters import BOUNDS, cluster_values, difference_clusters
@@ -84,6 +85,7 @@ PROTOCOLS: dict[str, Callable[[Context], Result]] = {
     "knn_cosine": knn_cosine,
     "clusters": clusters,
     "linear_probe": linear_probe,
+    "attentive_probe": attentive_probe,
     "label_fractions": label_fractions,
     "reduced_leads": reduced_leads,
     "robustness": robustness,

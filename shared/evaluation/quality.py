@@ -177,9 +177,9 @@ class WindowStore(ECGStore):
 def two_views(context: Context, row: str) -> tuple[Array, Array, str]:
     """Embeddings `[n_test, D]` of two views of every test record, and what the views are."""
     store, indices = context.store, context.indices[context.split.test]
-    spare = store.num_samples - context.encoders[row].input_spec.num_samples  # type: ignore[union-attr,operator]
+    spare = store.num_samples - context.encoders[row].input_spec.num_samples
     if spare > 0:
-        views = [context.embed(row, store=WindowStore(store, start), indices=indices) for start in (0, int(spare))]
+        views = [context.embed(row, store=WindowStore(store, start), indices=indices) for start in (0, spare)]
         return views[0], views[1], "the first and the last window of a record"
     noisy = DisturbedStore(store, f"noise{JITTER_DB:g}", add_white_noise, JITTER_DB, context.config.seed)
     return (

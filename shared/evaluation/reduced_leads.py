@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from shared.errors import UserError
 from shared.evaluation.conditions import Draws, curve, score_conditions
 from shared.evaluation.context import Context, Figure, Result
 from shared.evaluation.plots import plot_curves
@@ -17,12 +18,11 @@ def reduced_leads(context: Context) -> Result:
     Raises:
         UserError: an unknown lead, or an encoder that cannot embed anew.
     """
-    spec = next(iter(context.encoders.values())).input_spec if context.encoders else None
-    own: tuple[str, ...] = spec.leads if spec is not None else ()  # type: ignore[union-attr,assignment]
+    if not context.encoders:
+        raise UserError("reduced_leads must embed anew with fewer leads, but the encoders are not at hand.")
+    own = next(iter(context.encoders.values())).input_spec.leads
     subsets, notes = find_subsets(context.config.lead_subsets, own)
     if not subsets:
-        # Also where the context has embeddings only: `embed` says so.
-        context.embed(next(iter(context.rows)))
         raise ValueError(f"none of lead_subsets {', '.join(context.config.lead_subsets)} is within {', '.join(own)}.")
     predictions: dict[str, dict[str, Draws]] = {}
     for row in context.rows:

@@ -13,9 +13,9 @@ from shared.evaluation.conditions import Draws, curve, merge, score_conditions
 from shared.evaluation.context import Context, Figure, Result
 from shared.evaluation.knn import knn_scores
 from shared.evaluation.metrics import Array
-from shared.evaluation.plots import plot_curves
+from shared.evaluation.plots import Curve, plot_curves
 from shared.evaluation.probe import fit_row
-from shared.leads import LIMB_FROM_I_II, parse_leads
+from shared.leads import LIMB_FROM_I_II, subset_leads
 
 CLEAN = "clean"
 
@@ -171,19 +171,20 @@ def robustness(context: Context) -> Result:
     result = merge([score_conditions(context, probed), score_conditions(context, voted, "knn/")])
     result.notes += notes
     path = context.out / "figures" / "robustness.png"
-    panels, xlabels = {}, {}
+    panels: dict[str, dict[str, Curve]] = {}
+    xlabels: dict[str, str] = {}
     for kind, disturbance in DISTURBANCES.items():
         names = [CLEAN, *(name for name in conditions if name.partition("_at_")[0] == kind)]
         if len(names) > 1:
             panels[disturbance.title] = {
                 row: [
-                    (name.partition("_at_")[2] or name.replace("_", " "), *numbers)
-                    for name, *numbers in curve(scores, "auroc_macro", names)
+                    (name.partition("_at_")[2] or name.replace("_", " "), value, low, high)
+                    for name, value, low, high in curve(scores, "auroc_macro", names)
                 ]
                 for row, scores in result.scores.items()
             }
             xlabels[disturbance.title] = disturbance.explained
-    plot_curves(path, panels, xlabels)  # type: ignore[arg-type]
+    plot_curves(path, panels, xlabels)
     result.figures.append(
         Figure(
             path, "Macro AUROC of the linear probe (fitted on clean records) on disturbed test records, 95 % intervals."
@@ -201,8 +202,8 @@ def find_conditions(context: Context) -> tuple[dict[str, ECGStore | None], list[
     if not context.encoders:
         raise UserError("robustness must embed disturbed signals, but the encoders are not at hand.")
     encoder, store = next(iter(context.encoders.values())), context.store
-    own: tuple[str, ...] = encoder.input_spec.leads  # type: ignore[union-attr,assignment]
-    seen = own if context.config.encoder.leads is None else parse_leads(context.config.encoder.leads)
+    own = encoder.input_spec.leads
+    seen = own if context.config.encoder.leads is None else subset_leads(context.config.encoder.leads, own)
     conditions: dict[str, ECGStore | None] = {CLEAN: None}
     notes: list[str] = []
     for kind, disturbance in DISTURBANCES.items():

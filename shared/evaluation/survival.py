@@ -90,8 +90,8 @@ def import_lifelines() -> Any:
         UserError: it is not installed.
     """
     try:
-        import lifelines  # type: ignore[import-untyped]
-        import lifelines.statistics  # type: ignore[import-untyped]
+        import lifelines
+        import lifelines.statistics
     except ImportError:
         raise UserError(
             "the survival protocol needs lifelines, which is not installed. Install the extra: "

@@ -102,7 +102,13 @@ def test_groups_of_masks_train(synthetic_store: Path, tmp_path: Path) -> None:
 
 
 def test_evaluation_of_the_run(finished: Path, synthetic_store: Path) -> None:
-    overrides = [f"store={synthetic_store}", "task=superclass", f"encoder.weights={finished}", "knn.k=5", "resamples=50"]
+    overrides = [
+        f"store={synthetic_store}",
+        "task=superclass",
+        f"encoder.weights={finished}",
+        "knn.k=5",
+        "resamples=50",
+    ]
     for leads in ("encoder.leads=null", "encoder.leads=limb", "encoder.leads=II"):
         page = run_evaluation(load_config(EvaluateConfig, None, [*overrides, "min_positives=1", leads]))
         metrics = json.loads((page.parent / "metrics.json").read_text())

@@ -125,7 +125,13 @@ def test_interrupt_saves_exits_130_and_resumes(synthetic_store: Path, tmp_path: 
 
 
 def test_evaluation_of_the_run(finished: Path, synthetic_store: Path) -> None:
-    overrides = [f"store={synthetic_store}", "task=superclass", f"encoder.weights={finished}", "knn.k=5", "resamples=50"]
+    overrides = [
+        f"store={synthetic_store}",
+        "task=superclass",
+        f"encoder.weights={finished}",
+        "knn.k=5",
+        "resamples=50",
+    ]
     page = run_evaluation(load_config(EvaluateConfig, None, [*overrides, "min_positives=1"]))
     metrics = json.loads((page.parent / "metrics.json").read_text())
     for protocol in ("knn", "knn_cosine", "clusters", "random encoder/knn", "knn minus random encoder"):

@@ -60,7 +60,9 @@ def test_an_index_out_of_range_is_named(name: str) -> None:
     config = small(name)
     quantizer = make_quantizer(config)
     wrong = torch.full((1, 2, config.num_levels), config.num_codes)
-    with pytest.raises(UserError, match=rf"code {config.num_codes} is not in the codebook.* 0 to {config.num_codes - 1}"):
+    with pytest.raises(
+        UserError, match=rf"code {config.num_codes} is not in the codebook.* 0 to {config.num_codes - 1}"
+    ):
         quantizer.lookup(wrong)
     with pytest.raises(UserError, match="code -1 is not"):
         quantizer.lookup(-torch.ones_like(wrong))

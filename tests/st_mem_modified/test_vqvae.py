@@ -162,7 +162,11 @@ def test_losses() -> None:
 
 def test_every_parameter_that_learns_gets_a_gradient() -> None:
     """What DDP asks of a model."""
-    for config in (tiny(), tiny(quantizer={"name": "simvq", "codebook_size": 16, "code_dim": 8}), tiny(design="pooled")):
+    for config in (
+        tiny(),
+        tiny(quantizer={"name": "simvq", "codebook_size": 16, "code_dim": 8}),
+        tiny(design="pooled"),
+    ):
         quantizer = {"codebook_size": 4, "code_dim": 8} if config.design == "pooled" else None
         model = VQVAE(tiny(design="pooled", quantizer=quantizer) if quantizer else config)
         model(records(12)).loss.backward()
@@ -197,7 +201,13 @@ def test_demo_runs_and_leaves_everything_behind(trained: Path) -> None:
     for name in ("code_usage", "codes", "codes_under_ecg", "reconstruction", "training"):
         assert (trained / "figures" / f"{name}.png").is_file()
     scores = json.loads((trained / "evaluation" / "metrics.json").read_text())
-    for row in ("knn", "before quantisation/knn", "histogram of codes/knn", "tf-idf of codes/knn", "random encoder/knn"):
+    for row in (
+        "knn",
+        "before quantisation/knn",
+        "histogram of codes/knn",
+        "tf-idf of codes/knn",
+        "random encoder/knn",
+    ):
         assert 0 <= scores[row]["auroc_macro"]["value"] <= 1
 
 
@@ -237,10 +247,14 @@ def test_seed_design_runs(synthetic_store: Path, tmp_path: Path, stmem_run: Path
     assert (tmp_path / "run" / "evaluation" / "gain.json").is_file()
 
 
-def test_collapse_raises_the_alarm(
-    synthetic_store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    overrides = [f"run.out={tmp_path / 'run'}", f"data.store={synthetic_store}", *TINY, "evaluate=null", "alarm_below=1"]
+def test_collapse_raises_the_alarm(synthetic_store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    overrides = [
+        f"run.out={tmp_path / 'run'}",
+        f"data.store={synthetic_store}",
+        *TINY,
+        "evaluate=null",
+        "alarm_below=1",
+    ]
     collapsing = ["quantizer.kmeans_init=false", "quantizer.revive_below=0", "quantizer.codebook_size=128"]
     train(load_config(VQTrainConfig, "configs/demo/st_mem_vqvae.yaml", [*overrides, *collapsing, "optim.epochs=1"]))
     assert "ALARM" in capsys.readouterr().out
@@ -250,9 +264,7 @@ def test_first_batch_smaller_than_the_codebook(synthetic_store: Path, tmp_path: 
     overrides = [f"run.out={tmp_path / 'run'}", f"data.store={synthetic_store}", *TINY, "evaluate=null"]
     with pytest.raises(UserError, match="codebook of 8192 codes cannot start from the 5760 tokens"):
         train(
-            load_config(
-                VQTrainConfig, "configs/demo/st_mem_vqvae.yaml", [*overrides, "quantizer.codebook_size=8192"]
-            )
+            load_config(VQTrainConfig, "configs/demo/st_mem_vqvae.yaml", [*overrides, "quantizer.codebook_size=8192"])
         )
 
 
@@ -262,7 +274,9 @@ def test_first_batch_smaller_than_the_codebook(synthetic_store: Path, tmp_path: 
 def test_masked_codes_train_and_evaluate(trained: Path, synthetic_store: Path, tmp_path: Path) -> None:
     spec = load_vqvae(trained).input_spec
     overrides = [f"run.out={tmp_path / 'run'}", f"data.store={synthetic_store}", f"tokenizer={trained}", *TINY]
-    overrides = [o for o in overrides if not o.startswith("quantizer.")] + [f"model.input.num_samples={spec.num_samples}"]
+    overrides = [o for o in overrides if not o.startswith("quantizer.")] + [
+        f"model.input.num_samples={spec.num_samples}"
+    ]
     pretrain(load_config(PretrainConfig, "configs/demo/st_mem_masked_tokens.yaml", overrides))
     model, config = load_model(tmp_path / "run")
     assert config["objective"] == "masked_tokens"
@@ -296,9 +310,7 @@ def test_tokenizer_of_another_grid_is_refused() -> None:
     with pytest.raises(UserError, match="one code per record"):
         MaskedTokens(ModelConfig.model_validate(MODEL), pooled)
     with pytest.raises(ValueError, match="belong together"):
-        PretrainConfig.model_validate(
-            {"run": {"out": "x"}, "data": {"store": "x"}, "objective": "masked_tokens"}
-        )
+        PretrainConfig.model_validate({"run": {"out": "x"}, "data": {"store": "x"}, "objective": "masked_tokens"})
 
 
 def test_vqvae_is_not_an_stmem(trained: Path, stmem_run: Path) -> None:

@@ -34,7 +34,7 @@ def test_level_0_changes_nothing(ecg, name):
     assert torch.equal(OPERATIONS[name](ecg, 0.0, generator()), ecg)
 
 
-@pytest.mark.parametrize("name", [name for name in OPERATIONS if "noise" in name or "s" == name[0]][1:])
+@pytest.mark.parametrize("name", ["sine", "square", "white_noise", "partial_sine", "partial_white_noise"])
 def test_additions_are_the_same_on_all_leads_and_differ_between_records(ecg, name):
     added = OPERATIONS[name](ecg, 1.0, generator()) - ecg
     torch.testing.assert_close(added, added[:, :1].expand_as(added), atol=2e-6, rtol=0)
