@@ -145,11 +145,11 @@ def test_long_lists_are_cut_and_counted() -> None:
         load_state(nn.Identity(), {f"k{i}": torch.zeros(1) for i in range(12)}, "file.pth")
 
 
-@pytest.mark.parametrize("nest", [lambda s: {"model": s, "epoch": 3}, lambda s: s])
+@pytest.mark.parametrize("nest", [lambda s: {"model": s, "epoch": 3}, lambda s: {"encoder": s}, lambda s: s])
 def test_released_file_nested_or_bare(tmp_path: Path, nest: object) -> None:
     state = dict(model().state_dict())
     torch.save(nest(state), tmp_path / "released.pth")  # type: ignore[operator]
-    got = read_released(tmp_path / "released.pth", "model")
+    got = read_released(tmp_path / "released.pth")
     assert all(torch.equal(got[name], value) for name, value in state.items())
 
 
@@ -173,9 +173,9 @@ def test_released_file_that_is_no_state_dict(tmp_path: Path, content: object, sa
     else:
         torch.save(content, path)
     with pytest.raises(CheckpointError, match=rf"released\.pth.*{said}"):
-        read_released(path, "model")
+        read_released(path)
 
 
 def test_released_file_that_does_not_exist(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"gone\.pth does not exist"):
-        read_released(tmp_path / "gone.pth", "model")
+        read_released(tmp_path / "gone.pth")
