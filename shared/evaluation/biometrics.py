@@ -55,7 +55,7 @@ def biometrics(context: Context) -> Result:
             if vectors is None:
                 continue
             scores = cosine(vectors[used], first, second)
-            similar[row] = scores  # the picture shows the last, which is the better one
+            similar[row] = scores  # the picture shows the last: with the learned map where there is one
             nearest = nearest_neighbours(
                 vectors[used], vectors[used], 1, "cosine", exclude_self=True, device=context.device
             )[1]

@@ -37,7 +37,7 @@ def label_fractions(context: Context) -> Result:
                     embeddings[train],
                     context.labels[train],
                     test,
-                    min(config.knn.k, len(train)),
+                    num_neighbours(config.knn.k, len(train)),
                     device=context.device,
                 )
                 for train in draws
@@ -50,11 +50,10 @@ def label_fractions(context: Context) -> Result:
         f"label fractions: {', '.join(f'{name} = {n} records' for name, n in sizes.items())}; "
         f"{config.label_draws} draws of patients below 100%, the mean is shown, its interval is over test patients"
     )
-    few = [name for name, draws in chosen.items() if min(map(len, draws)) < config.knn.k]
-    if few:
-        result.notes.append(
-            f"label fractions {', '.join(few)}: fewer than k = {config.knn.k} records, all of them vote"
-        )
+    fewer = {name: num_neighbours(config.knn.k, min(map(len, draws))) for name, draws in chosen.items()}
+    fewer = {name: k for name, k in fewer.items() if k < config.knn.k}
+    if fewer:
+        result.notes.append(f"label fractions, kNN: {', '.join(f'k = {k} at {name}' for name, k in fewer.items())}")
     path = context.out / "figures" / "label_fractions.png"
     panels = {
         title: {row: curve(scores, metric, list(chosen)) for row, scores in result.scores.items()}
@@ -65,6 +64,11 @@ def label_fractions(context: Context) -> Result:
         Figure(path, "Label efficiency: macro AUROC over the share of training patients, 95 % intervals.")
     )
     return result
+
+
+def num_neighbours(k: int, num_train: int) -> int:
+    """At most the root of the number of training records: of 24 records, 20 neighbours would be nearly everybody."""
+    return min(k, max(1, round(num_train**0.5)))
 
 
 def share_name(fraction: float) -> str:

@@ -114,7 +114,7 @@ def metric_title(metric: str) -> str:
     base, at, condition = metric.partition("@")
     group, slash, name = base.rpartition("/")
     known = MAIN_METRICS.get(base) or f"{group}{slash}{OTHER_METRICS.get(name, MAIN_METRICS.get(name, name))}"
-    return known.replace("_", " ") + (f" @ {condition}" if at else "")
+    return (known + (f" @ {condition}" if at else "")).replace("_", " ")
 
 
 def format_interval(score: Interval, sign: str = "") -> str:

@@ -160,7 +160,7 @@ class Unsafe:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ({"model": {}, "epoch": 3}, "no state dict under 'model'"),
+        ({"model": {}, "epoch": 3}, "neither under 'model' or 'encoder'"),
         ([1, 2], "no state dict"),
         ({"model": Unsafe()}, "weights_only=True"),
         (None, "weights_only=True"),

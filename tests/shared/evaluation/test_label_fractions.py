@@ -9,6 +9,7 @@ from sklearn.metrics import roc_auc_score
 from shared.evaluation.conditions import score_conditions
 from shared.evaluation.context import RANDOM
 from shared.evaluation.label_fractions import draw_patients, label_fractions, share_name, stratified
+from shared.evaluation.report import metric_title
 from tests.shared.evaluation.contexts import NAME, make_context, make_store, truth_and_noise
 
 
@@ -64,8 +65,15 @@ def test_protocol_on_truth_and_noise(tmp_path):
     assert result.scores[RANDOM]["auroc_macro@100%"]["value"] == pytest.approx(0.5, abs=0.12)
     assert "auroc_macro_std@5%" in result.scores[NAME] and "auroc_macro_std@100%" not in result.scores[NAME]
     assert result.figures[0].path.stat().st_size > 10_000
-    assert any("fewer than k = 20" in note for note in result.notes)
+    assert any("kNN: k = 4 at 5%, k = 17 at 100%" in note for note in result.notes)
 
 
 def test_share_names():
     assert [share_name(f) for f in (0.005, 0.01, 0.1, 1.0)] == ["0.5%", "1%", "10%", "100%"]
+
+
+def test_titles_on_the_page():
+    assert metric_title("auroc_macro@5%") == "AUROC macro @ 5%"
+    assert metric_title("knn/auroc_macro_std@1%") == "knn/AUROC macro, sd over draws @ 1%"
+    assert metric_title("true_heart_rate/mae") == "true heart rate/mean absolute error ↓"
+    assert metric_title("labels/silhouette") == "silhouette of the labels ↑"
