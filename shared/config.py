@@ -278,13 +278,16 @@ def _defaults(config_class: type[Section], prefix: str = "") -> Iterator[tuple[s
 
 def _main(argv: Sequence[str]) -> None:
     """`python -m shared.config OUT_DIR module:Class …` writes one JSON schema per config class."""
+    if len(argv) < 2:
+        raise ConfigError("usage: python -m shared.config OUT_DIR module:Class …")
     folder = repo_path(argv[0])
     folder.mkdir(parents=True, exist_ok=True)
     for target in argv[1:]:
         module, _, name = target.partition(":")
         config_class = getattr(importlib.import_module(module), name)
-        write_schema(config_class, folder / f"{module.split('.')[0]}.{name}.json")
-        print(f"wrote {folder / f'{module.split(chr(46))[0]}.{name}.json'}")
+        path = folder / f"{module}.{name}.json"  # the whole module: several sources call their class Config
+        write_schema(config_class, path)
+        print(f"wrote {path}")
 
 
 if __name__ == "__main__":

@@ -25,7 +25,6 @@ from st_mem_modified.loading import load_vqvae
 from st_mem_modified.masked_tokens import MaskedTokens
 from st_mem_modified.model import STMEM, draw_noise
 
-
 CURVES = {"loss": ("epoch_loss", "val_loss"), "learning rate": ("lr",), "gradient norm": ("grad_norm",)}
 
 

@@ -44,31 +44,17 @@ def biometrics(context: Context) -> Result:
             f"{num_repeated} test patients have two or more different records; biometrics expects at least two such "
             "patients. Use a store with several records or segments per patient."
         )
-    first, second, genuine = draw_pairs(patients, context.config.impostor_pairs, context.config.seed)
-    among_test = np.searchsorted(split.test, used)
+    pairs = draw_pairs(patients, context.config.impostor_pairs, context.config.seed)
+    genuine = pairs[2]
     values: dict[str, dict[str, Array]] = {row: {} for row in context.rows}
     similar: dict[str, Array] = {}
     for row, embeddings in context.rows.items():
         centred = embeddings - embeddings[split.train].mean(axis=0)
         learned = learn_map(context, centred)
         for prefix, vectors in (("", centred), ("wccn/", None if learned is None else centred @ learned)):
-            if vectors is None:
-                continue
-            scores = cosine(vectors[used], first, second)
-            similar[row] = scores  # the picture shows the last: with the learned map where there is one
-            nearest = nearest_neighbours(
-                vectors[used], vectors[used], 1, "cosine", exclude_self=True, device=context.device
-            )[1]
-            hits = patients[nearest[:, 0].numpy()] == patients
-
-            def score(weights: Array, scores: Array = scores, hits: Array = hits) -> dict[str, Array]:
-                of_used = weights[:, among_test]
-                counts = of_used[:, probes].astype(np.float64)
-                total = counts.sum(axis=1)
-                rank_1 = np.divide(counts @ hits[probes], total, out=np.full(len(total), np.nan), where=total > 0)
-                return verify(scores, genuine, first, second, of_used) | {"rank_1": rank_1}
-
-            values[row] |= {f"{prefix}{m}": v for m, v in context.resamples.evaluate(score).items()}
+            if vectors is not None:
+                similar[row], scored = score_vectors(context, vectors[used], used, patients, pairs)
+                values[row] |= {f"{prefix}{name}": v for name, v in scored.items()}
     path = context.out / "figures" / "biometrics.png"
     plot_verification(path, similar, genuine)
     counts = {m: len(probes) if m.endswith("rank_1") else len(genuine) for m in next(iter(values.values()))}
@@ -84,9 +70,45 @@ def biometrics(context: Context) -> Result:
             f"impostor pairs (a random sample of at most {context.config.impostor_pairs}); rank-1 among {len(used)} records"
         ],
         figures=[
-            Figure(path, "Same patient or not: true against false accepts, and how similar both kinds of pairs are.")
+            Figure(
+                path,
+                "Same patient or not: true against false accepts, and how similar both kinds of pairs are"
+                f"{' (after wccn)' if learned is not None else ''}.",
+            )
         ],
     )
+
+
+def score_vectors(
+    context: Context, vectors: Array, used: Array, patients: Array, pairs: tuple[Array, Array, Array]
+) -> tuple[Array, dict[str, Array]]:
+    """Verification and identification by one kind of vectors.
+
+    Args:
+        context: resamples of the test split.
+        vectors: `[m, D]` of the test records `used`.
+        used: their positions `[m]`.
+        patients: int `[m]`.
+        pairs: of `draw_pairs`.
+
+    Returns:
+        The similarity of each pair, and metric to `[1 + R]`.
+    """
+    first, second, genuine = pairs
+    probes = np.flatnonzero(np.bincount(patients)[patients] > 1)
+    among_test = np.searchsorted(context.split.test, used)
+    similar = cosine(vectors, first, second)
+    nearest = nearest_neighbours(vectors, vectors, 1, "cosine", exclude_self=True, device=context.device)[1]
+    hits = (patients[nearest[:, 0].numpy()] == patients)[probes]
+
+    def score(weights: Array) -> dict[str, Array]:
+        of_used = weights[:, among_test]
+        counts = of_used[:, probes].astype(np.float64)
+        total = counts.sum(axis=1)
+        rank_1 = np.divide(counts @ hits, total, out=np.full(len(total), np.nan), where=total > 0)
+        return verify(similar, genuine, first, second, of_used) | {"rank_1": rank_1}
+
+    return similar, context.resamples.evaluate(score)
 
 
 def distinct(context: Context, part: Array) -> Array:

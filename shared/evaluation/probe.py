@@ -118,12 +118,7 @@ def fit_logistic(
         ConvergenceWarning: the solver ran out of passes.
     """
     train, labels, val, val_labels = (np.asarray(x) for x in (train, labels, val, val_labels))
-    _check(train, labels, val, val_labels, strengths)
-    if softmax and (labels.sum(axis=1) != 1).any():
-        raise ValueError(
-            "softmax was asked for, but some records have no label or several; expected exactly one each. "
-            "Use single_label=true, or the sigmoid."
-        )
+    _check(train, labels, val, val_labels, strengths, softmax)
     axes = _principal_axes(train, device)
     y, y_val = (torch.from_numpy(np.array(x != 0)).to(axes.mean) for x in (labels, val_labels))
     z_val = axes.place(val)
@@ -226,7 +221,9 @@ def fit_row(context: Context, embeddings: Array, train: Array) -> LinearProbe:
     )
 
 
-def _check(train: Array, targets: Array, val: Array, val_targets: Array, strengths: Sequence[float]) -> None:
+def _check(
+    train: Array, targets: Array, val: Array, val_targets: Array, strengths: Sequence[float], softmax: bool = False
+) -> None:
     """Refuse arguments that do not fit together."""
     for what, x, y in (("train", train, targets), ("validation", val, val_targets)):
         if x.ndim != 2 or y.ndim != 2 or len(x) != len(y) or not len(x):
@@ -242,6 +239,11 @@ def _check(train: Array, targets: Array, val: Array, val_targets: Array, strengt
         )
     if not strengths or min(strengths) <= 0:
         raise ValueError(f"strengths {tuple(strengths)} given; expected at least one number above 0")
+    if softmax and (targets.sum(axis=1) != 1).any():
+        raise ValueError(
+            "softmax was asked for, but some records have no label or several; expected exactly one each. "
+            "Use single_label=true, or the sigmoid."
+        )
 
 
 def _principal_axes(train: Array, device: torch.device | str) -> _Axes:

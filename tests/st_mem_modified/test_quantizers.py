@@ -50,7 +50,7 @@ def test_codes_are_what_their_indices_say(name: str) -> None:
     quantizer.eval()
     out = quantizer(tokens)
     torch.testing.assert_close(quantizer.lookup(out.indices), out.codes, atol=1e-5, rtol=1e-4)
-    assert 0 <= int(out.indices.min()) and int(out.indices.max()) < config.num_codes
+    assert int(out.indices.min()) >= 0 and int(out.indices.max()) < config.num_codes
     again = quantizer(tokens)
     assert torch.equal(out.indices, again.indices)
 

@@ -32,7 +32,14 @@ SMALL_ENCODER = {
     "decoder_heads": 1,
     "input": {"num_samples": 450},
 }
-SHORT = ["optim.epochs=2", "optim.batch_size=80", "optim.warmup_epochs=0", "per_class=16", "choose_k=5", "run.precision=fp32"]
+SHORT = [
+    "optim.epochs=2",
+    "optim.batch_size=80",
+    "optim.warmup_epochs=0",
+    "per_class=16",
+    "choose_k=5",
+    "run.precision=fp32",
+]
 EVALUATION = ["evaluate.resamples=10", "evaluate.protocols=[knn,clusters]", "evaluate.knn.k=5", "evaluate.num_crops=1"]
 
 
@@ -99,7 +106,9 @@ def test_triplet_loss_and_mining_against_three_loops(miner: str, positives: str,
 def test_random_mining_takes_one_negative_for_each_pair() -> None:
     labels = single_labels()
     triplets = graded_triplets(label_overlap(labels))
-    assert set(zip(*(t.tolist() for t in triplets), strict=True)) == {t[:3] for t in naive_triplets(embeddings(), labels)}
+    assert set(zip(*(t.tolist() for t in triplets), strict=True)) == {
+        t[:3] for t in naive_triplets(embeddings(), labels)
+    }
     torch.manual_seed(0)
     values = {round(float(loss_of(miner="random", mean_over="all")(embeddings(), labels).loss), 5) for _ in range(5)}
     assert len(values) > 1
@@ -131,7 +140,9 @@ def test_supervised_contrast_against_a_loop() -> None:
         total = torch.stack([torch.exp(z[a] @ z[j] / t) for j in others]).sum()
         positives = [j for j in others if classes[j] == classes[a]]
         values.append(-np.mean([float(z[a] @ z[p] / t - total.log()) for p in positives]))
-    assert float(loss_of(name="supcon", temperature=t)(z, labels).loss) == pytest.approx(float(np.mean(values)), rel=1e-4)
+    assert float(loss_of(name="supcon", temperature=t)(z, labels).loss) == pytest.approx(
+        float(np.mean(values)), rel=1e-4
+    )
 
 
 @pytest.mark.parametrize("name", ["supcon", "multi_similarity"])
@@ -251,7 +262,9 @@ def test_embedding_before_and_after_the_head() -> None:
 # ---------------------------------------------------------------- runs
 
 
-def config_for(store: Path, encoder: Path, out: Path, *more: str, yaml: str = "configs/demo/st_mem_triplet.yaml") -> TripletConfig:
+def config_for(
+    store: Path, encoder: Path, out: Path, *more: str, yaml: str = "configs/demo/st_mem_triplet.yaml"
+) -> TripletConfig:
     paths = [f"run.out={out}", f"data.store={store}", f"encoder.weights={encoder}", "task=superclass"]
     return load_config(TripletConfig, yaml, [*paths, *SHORT, *EVALUATION, *more])
 

@@ -1,0 +1,67 @@
+"""Comparison of runs: paired differences on the same records, and refusals where records or tasks differ."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from shared.errors import UserError
+from shared.evaluation.compare import compare, main
+from tests.shared.evaluation.test_evaluate import Statistics, run
+
+
+@pytest.fixture(scope="module")
+def two(synthetic_store: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("compared")
+    run(synthetic_store, folder / "a")
+    run(synthetic_store, folder / "b" / "evaluation", encoder=Statistics(7))
+    return folder / "a", folder / "b"
+
+
+def test_table_of_two_runs(two: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main([str(two[0]), str(two[1]), f"out={tmp_path}"])
+    assert f"report: {tmp_path / 'report.html'}" in capsys.readouterr().out
+    table = pd.read_csv(tmp_path / "comparison.csv")
+    rows = set(table[table.protocol == "knn"].row)
+    assert rows == {
+        "statistics (a)",
+        "statistics (b)",
+        "random encoder, statistics (a)",
+        "random encoder, statistics (b)",
+        "statistics (b) − statistics (a)",
+    }
+
+    def value(row: str) -> float:
+        line = table[(table.protocol == "knn") & (table.row == row) & (table.metric == "auroc_macro")]
+        return float(line.value.iloc[0])
+
+    difference = value("statistics (b) − statistics (a)")
+    assert difference == pytest.approx(value("statistics (b)") - value("statistics (a)"), abs=1e-9)
+    metrics = json.loads((two[0] / "metrics.json").read_text())
+    assert value("statistics (a)") == pytest.approx(metrics["knn"]["auroc_macro"]["value"], abs=1e-9)
+    for name in ("comparison.md", "comparison.tex", "figures/auroc_per_class.png"):
+        assert (tmp_path / name).is_file()
+
+
+def test_a_run_against_itself_differs_by_nothing(two: tuple[Path, Path], tmp_path: Path) -> None:
+    compare([two[0], two[0]], tmp_path)
+    table = pd.read_csv(tmp_path / "comparison.csv")
+    differences = table[table.row.str.contains("−")]
+    assert len(differences)
+    assert np.allclose(differences[["value", "low", "high"]], 0)
+
+
+def test_other_records_are_refused(synthetic_store: Path, two: tuple[Path, Path], tmp_path: Path) -> None:
+    run(synthetic_store, tmp_path / "c", "test_folds=9", "val_folds=10")
+    with pytest.raises(UserError, match="tested on different records"):
+        compare([two[0], tmp_path / "c"], tmp_path / "out")
+    with pytest.raises(UserError, match="holds no evaluation"):
+        compare([two[0], tmp_path / "nothing"], tmp_path / "out")
+    with pytest.raises(UserError, match="name at least two"):
+        compare([two[0]], tmp_path / "out")
+    with pytest.raises(UserError, match="unknown key 'to'"):
+        main([str(two[0]), str(two[1]), "to=x"])
