@@ -215,7 +215,7 @@ def test_balanced_batches() -> None:
     assert len(batches) == 73 // 24
     for batch in batches:
         assert labels[batch].sum(0).tolist() == [8, 8, 8]
-    seen = np.unique(np.concatenate([b for b in draw_batches(labels, 24, 8, np.random.default_rng(1))]))
+    seen = np.unique(np.concatenate(list(draw_batches(labels, 24, 8, np.random.default_rng(1)))))
     assert set(range(70, 73)) <= set(seen.tolist())
     again = draw_batches(labels, 24, 8, np.random.default_rng(0))
     assert all(np.array_equal(a, b) for a, b in zip(batches, again, strict=True))
