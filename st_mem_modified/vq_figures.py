@@ -17,6 +17,7 @@ from st_mem_modified.model import patchify
 from st_mem_modified.vqvae import VQVAE
 
 SECONDS = 5.0
+LABEL = {"facecolor": "white", "alpha": 0.7, "lw": 0, "pad": 0.8}
 
 
 def draw_code_usage(path: Path, counts: Tensor) -> None:
@@ -99,7 +100,9 @@ def draw_vq_reconstruction(path: Path, model: VQVAE, preprocess: Preprocess, sig
             base = (per_column - row - 0.5) * span - float(np.median(true[i, :shown]))
             axes.plot(time, true[i, :shown] + base, color=TRACE, lw=0.8)
             axes.plot(time, decoded[i, :shown] + base, color=MODEL, lw=0.9)
-            axes.text(0.04, (per_column - row) * span - 0.1, f"{lead}  {correlation[i]:.2f}", fontsize=8, va="top")
+            axes.text(
+                0.04, (per_column - row) * span - 0.1, f"{lead}  {correlation[i]:.2f}", fontsize=8, va="top", bbox=LABEL
+            )
     save(figure, path)
 
 

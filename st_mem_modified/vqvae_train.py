@@ -29,7 +29,7 @@ from st_mem_modified.vq_figures import draw_code_usage, draw_codes, draw_codes_u
 from st_mem_modified.vqvae import VQVAE
 
 CURVES = {
-    "loss": ("epoch_loss", "val_loss", "val_reconstruction", "val_commitment"),
+    "loss": ("epoch_loss", "val_loss", "val_reconstruction", "epoch_commitment"),
     "codebook": ("used_fraction", "perplexity_fraction"),
     "correlation": ("correlation", "worst_lead"),
     "learning rate": ("lr",),
@@ -65,7 +65,7 @@ def train(config: VQTrainConfig) -> Path:
             batches = EpochBatches(store, records, spec, batch_size, epoch=epoch, **ranks)
             loader = train_batches(batches, step % steps_per_epoch, config.run.num_workers, run.device.type == "cuda")
             progress = tqdm(loader, f"epoch {epoch + 1}/{optim.epochs}", unit="step", disable=run.quiet)
-            epoch_loss, census = torch.zeros((), device=run.device), CodeCensus(model)
+            epoch_sums, census = torch.zeros(2, device=run.device), CodeCensus(model)
             for signals, _ in progress:
                 run.begin_step(step)
                 schedule.step_update(step)
@@ -77,7 +77,7 @@ def train(config: VQTrainConfig) -> Path:
                 run.scaler.scale(out.loss).backward()
                 grad_norm = run.update(model, optimizer, optim.clip_grad)
                 census.add(out.indices)
-                epoch_loss += out.loss.detach()
+                epoch_sums += torch.stack([out.loss.detach(), out.commitment.detach()])
                 step += 1
                 if step % config.log_every == 0:
                     parts = {name: out[name].detach() for name in ("loss", "reconstruction", "commitment")}
@@ -89,7 +89,7 @@ def train(config: VQTrainConfig) -> Path:
                     run.save(model, step, optimizer=optimizer)
                     raise run.stop()
             finish_epoch(
-                run, config, model, preprocess, validation, census, epoch, step, epoch_loss / max(len(loader), 1)
+                run, config, model, preprocess, validation, census, epoch, step, epoch_sums / max(len(loader), 1)
             )
             if (epoch + 1) % config.run.checkpoint_every == 0 or epoch + 1 == optim.epochs:
                 run.save(model, step, optimizer=optimizer)
@@ -120,10 +120,11 @@ def finish_epoch(
     census: CodeCensus,
     epoch: int,
     step: int,
-    epoch_loss: Tensor,
+    means: Tensor,
 ) -> None:
     """Health of the codebook and quality of the reconstruction on validation, the alarm, and every few epochs pictures."""
-    values = run.mean_over_ranks({"epoch_loss": epoch_loss})
+    # Quantisers say their commitment in training only, so it is the epoch's mean.
+    values = run.mean_over_ranks({"epoch_loss": means[0], "epoch_commitment": means[1]})
     require_finite(values["epoch_loss"], step)
     if not run.is_main:
         return
@@ -174,7 +175,7 @@ def validate(
         census: gets the codes.
         ranks: whether to add the effective ranks of the embeddings.
     """
-    totals = dict.fromkeys(("val_loss", "val_reconstruction", "val_commitment"), 0.0)
+    totals = dict.fromkeys(("val_loss", "val_reconstruction"), 0.0)
     correlations: list[Tensor] = []
     embeddings: dict[str, list[Tensor]] = {"quantized": [], "encoder": []}
     for part in validation.split(64):

@@ -195,7 +195,14 @@ def test_one_batch_is_learned() -> None:
 def test_demo_runs_and_leaves_everything_behind(trained: Path) -> None:
     lines = [json.loads(line) for line in (trained / "log.jsonl").read_text().splitlines()]
     last = [line for line in lines if "used_fraction" in line][-1]
-    for name in ("perplexity", "dead_codes", "val_commitment", "correlation", "worst_lead", "effective_rank_quantized"):
+    for name in (
+        "perplexity",
+        "dead_codes",
+        "epoch_commitment",
+        "correlation",
+        "worst_lead",
+        "effective_rank_quantized",
+    ):
         assert name in last
     assert sum(json.loads((trained / "codebook.json").read_text())["counts"][0]) > 0
     for name in ("code_usage", "codes", "codes_under_ecg", "reconstruction", "training"):
@@ -262,9 +269,9 @@ def test_collapse_raises_the_alarm(synthetic_store: Path, tmp_path: Path, capsys
 
 def test_first_batch_smaller_than_the_codebook(synthetic_store: Path, tmp_path: Path) -> None:
     overrides = [f"run.out={tmp_path / 'run'}", f"data.store={synthetic_store}", *TINY, "evaluate=null"]
-    with pytest.raises(UserError, match="codebook of 8192 codes cannot start from the 5760 tokens"):
+    with pytest.raises(UserError, match=r"codebook of 65536 codes cannot start from the \d+ tokens of the first batch"):
         train(
-            load_config(VQTrainConfig, "configs/demo/st_mem_vqvae.yaml", [*overrides, "quantizer.codebook_size=8192"])
+            load_config(VQTrainConfig, "configs/demo/st_mem_vqvae.yaml", [*overrides, "quantizer.codebook_size=65536"])
         )
 
 
