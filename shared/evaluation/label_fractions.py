@@ -37,7 +37,7 @@ def label_fractions(context: Context) -> Result:
                     embeddings[train],
                     context.labels[train],
                     test,
-                    num_neighbours(config.knn.k, len(train)),
+                    num_neighbours(config.knn.k, len(train), len(context.split.train)),
                     device=context.device,
                 )
                 for train in draws
@@ -50,7 +50,10 @@ def label_fractions(context: Context) -> Result:
         f"label fractions: {', '.join(f'{name} = {n} records' for name, n in sizes.items())}; "
         f"{config.label_draws} draws of patients below 100%, the mean is shown, its interval is over test patients"
     )
-    fewer = {name: num_neighbours(config.knn.k, min(map(len, draws))) for name, draws in chosen.items()}
+    fewer = {
+        name: num_neighbours(config.knn.k, min(map(len, draws)), len(context.split.train))
+        for name, draws in chosen.items()
+    }
     fewer = {name: k for name, k in fewer.items() if k < config.knn.k}
     if fewer:
         result.notes.append(f"label fractions, kNN: {', '.join(f'k = {k} at {name}' for name, k in fewer.items())}")
@@ -66,9 +69,12 @@ def label_fractions(context: Context) -> Result:
     return result
 
 
-def num_neighbours(k: int, num_train: int) -> int:
-    """At most the root of the number of training records: of 24 records, 20 neighbours would be nearly everybody."""
-    return min(k, max(1, round(num_train**0.5)))
+def num_neighbours(k: int, num_train: int, num_all: int) -> int:
+    """k with all training records, so that 100 % is the plain protocol; with fewer at most the root of their number.
+
+    Of 24 records, 20 neighbours would be nearly everybody.
+    """
+    return min(k, num_train) if num_train == num_all else min(k, max(1, round(num_train**0.5)))
 
 
 def share_name(fraction: float) -> str:
