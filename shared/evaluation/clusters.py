@@ -74,6 +74,11 @@ def score_clusters(
         standardize=standardize,
         train=train,
     )
+    return cluster_intervals(values, counts)
+
+
+def cluster_intervals(values: dict[str, Array], counts: dict[str, int]) -> dict[str, Interval]:
+    """Summarise what `cluster_values` gives: name to value, low, high, n."""
     return {
         name: bootstrap_interval(v, counts[name], recentre=True, bounds=BOUNDS[name.rpartition("/")[2]])
         for name, v in values.items()

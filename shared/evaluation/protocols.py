@@ -8,8 +8,7 @@ import numpy as np
 
 from shared.evaluation.attentive import attentive_probe
 from shared.evaluation.biometrics import biometrics
-from shared.evaluation.bootstrap import bootstrap_interval
-from shared.evaluation.clusters import BOUNDS, cluster_values, difference_clusters
+from shared.evaluation.clusters import cluster_intervals, cluster_values, difference_clusters
 from shared.evaluation.context import RANDOM, Context, Result, Scores, score_predictions
 from shared.evaluation.knn import knn_scores
 from shared.evaluation.label_fractions import label_fractions
@@ -63,11 +62,7 @@ def clusters(context: Context) -> Result:
         for name, e in context.rows.items()
     }
     scores: dict[str, Scores] = {
-        row: {
-            name: bootstrap_interval(v, counts[name], recentre=True, bounds=BOUNDS[name.rpartition("/")[2]])
-            for name, v in row_values.items()
-        }
-        for row, (row_values, counts) in values.items()
+        row: cluster_intervals(row_values, counts) for row, (row_values, counts) in values.items()
     }
     differences = {
         row: difference_clusters(row_values, values[RANDOM][0], counts)
