@@ -89,8 +89,8 @@ def run_evaluation(config: EvaluateConfig) -> Path:
 
 
 def _plain_rows(model: nn.Module, trained: Mapping[str, Any]) -> Rows:
-    codes = trained.get("objective") == "masked_tokens"
-    return Rows("ST-MEM of masked codes" if codes else "ST-MEM", encoder_of(model))
+    of = " of masked codes" if trained.get("objective") == "masked_tokens" else ""
+    return Rows(f"ST-MEM{of}, {trained['mode']}" if "mode" in trained else f"ST-MEM{of}", encoder_of(model))
 
 
 def _triplet_rows(model: TripletModel, trained: Mapping[str, Any]) -> Rows:
