@@ -13,6 +13,7 @@ from shared.config import config_from_cli, entry_point
 from shared.errors import UserError
 from shared.evaluation.context import EvaluateConfig
 from shared.evaluation.evaluate import evaluate, evaluation_folder, training_figures
+from shared.evaluation.outside import evaluate_outside
 
 NAME = "ECG-JEPA"
 
@@ -23,6 +24,8 @@ def run_evaluation(config: EvaluateConfig) -> Path:
     Raises:
         UserError: no weights were named.
     """
+    if config.encoder.module is not None:
+        return evaluate_outside(config)
     if config.encoder.weights is None:
         raise UserError("encoder.weights is not set: give a run folder, a model.safetensors or a released .pth.")
     encoder, trained = load_encoder(config.encoder.weights)

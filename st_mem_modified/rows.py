@@ -17,6 +17,7 @@ from shared.errors import UserError
 from shared.evaluation.bootstrap import Resamples
 from shared.evaluation.context import RANDOM, Context, EvaluateConfig, Figure, Result
 from shared.evaluation.evaluate import evaluate, evaluation_folder, make_split
+from shared.evaluation.outside import evaluate_outside
 from shared.evaluation.plots import plot_embeddings
 from shared.evaluation.protocols import PROTOCOLS
 from shared.evaluation.report import format_interval
@@ -65,6 +66,8 @@ def run_evaluation(config: EvaluateConfig) -> Path:
     Raises:
         UserError: no weights were named.
     """
+    if config.encoder.module is not None:
+        return evaluate_outside(config)
     if config.encoder.weights is None:
         raise UserError("encoder.weights is not set: give a run folder, a model.safetensors or a released .pth.")
     model, trained = load_model(config.encoder.weights)

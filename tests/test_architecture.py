@@ -20,6 +20,7 @@ GROUND = {"config", "errors", "leads"}
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "nn": set(),
+    "sweep": {"config", "errors"},
     "config": {"errors"},
     "leads": {"errors"},
     **{part: {"config", "errors", "checkpoints"} for part in TRAINING},

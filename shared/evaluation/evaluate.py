@@ -36,6 +36,7 @@ def evaluate(
     others: Mapping[str, nn.Module] | None = None,
     trained_on: Mapping[str, Any] | None = None,
     figures: Sequence[Figure] = (),
+    notes: Sequence[str] = (),
 ) -> Path:
     """Evaluate one encoder beside a randomly initialised one of the same architecture.
 
@@ -48,6 +49,7 @@ def evaluate(
         others: further rows between the two, name to encoder.
         trained_on: the `data` section of its pretraining config, to look for overlap with the test split.
         figures: further figures for the page, already written below `out`.
+        notes: what a reader must know of the rows.
 
     Returns:
         The path of `report.html`.
@@ -69,7 +71,7 @@ def evaluate(
     context.rows.update({row: context.embed(row) for row in encoders})
     results, problems = run_protocols(context)
     write_embeddings(context, name)
-    notes = check_contamination(trained_on, store, indices[split.test]) + problems
+    notes = [*notes, *check_contamination(trained_on, store, indices[split.test]), *problems]
     return write_results(context, results, notes, name, figures)
 
 

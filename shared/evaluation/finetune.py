@@ -68,6 +68,10 @@ def finetune(config: FinetuneConfig, method: Method) -> Path:
     Raises:
         UserError: no weights where the mode needs them, no usable labels, a validation fold with one class only.
     """
+    if config.encoder.module is not None:
+        raise UserError(
+            "encoder.module is for evaluation; fine-tuning knows its own method's weights (encoder.weights)."
+        )
     pretrained, trained_on = None, None
     if config.encoder.weights is not None:
         pretrained, trained_on = method.load(config.encoder.weights)
