@@ -50,10 +50,10 @@ class Classifier(nn.Module):
         return self
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
-        """timm's table of layers: everything before the blocks, each block, then the final norm with the head."""
+        """timm's table of layers: everything before the blocks, each block, the final norm with the last one, then the head."""
         return {
             "stem": r"^encoder\.(?!blocks\.|norm\.)",
-            "blocks": [(r"^encoder\.blocks\.(\d+)", None), (r"^(?:encoder\.norm|head)", (99999,))],
+            "blocks": [(r"^encoder\.blocks\.(\d+)", None), (r"^encoder\.norm", (99999,))],
         }
 
 

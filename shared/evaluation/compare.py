@@ -198,11 +198,13 @@ def write_tables(out: Path, results: dict[str, Result]) -> None:
 
 def main(argv: Sequence[str]) -> None:
     """Entry point."""
-    options = dict(arg.split("=", 1) for arg in argv if "=" in arg)
+    # A sweep's folders have `=` in their names, so what is there is a run.
+    settings = [arg for arg in argv if "=" in arg and not repo_path(arg).exists()]
+    options = dict(arg.split("=", 1) for arg in settings)
     unknown = set(options) - {"out"}
     if unknown:
         raise UserError(f"unknown key {min(unknown)!r}; usage: RUN RUN … [out=FOLDER]")
-    runs = [repo_path(arg) for arg in argv if "=" not in arg]
+    runs = [repo_path(arg) for arg in argv if arg not in settings]
     out = repo_path(options.get("out", "runs/compare"))
     page = compare(runs, out)
     print((out / "comparison.md").read_text())
