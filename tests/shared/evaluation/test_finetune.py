@@ -91,13 +91,9 @@ def test_layers_get_their_learning_rates(name: str) -> None:
     assert set(scales) == {n for n, p in model.named_parameters() if p.requires_grad}
     for parameter, scale in scales.items():
         # Two blocks: the stem is layer 0, the blocks 1 and 2, the norm with the last of them, the head alone on top.
-        block = parameter.startswith("encoder.blocks.")
-        layer = (
-            1 + int(parameter.split(".")[2])
-            if block
         rest = 3 * parameter.startswith("head") + 2 * parameter.startswith("encoder.norm")
+        block = parameter.startswith("encoder.blocks.")
         layer = 1 + int(parameter.split(".")[2]) if block else rest
-        )
         assert scale == pytest.approx(0.5 ** (3 - layer)), parameter
     schedule = make_schedule(optimizer, config.model_copy(update={"warmup_epochs": 0.0}), 10)
     schedule.step_update(0)
