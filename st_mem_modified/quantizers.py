@@ -10,12 +10,17 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+import torch.distributed.nn as distributed
+import torch.nn.functional as F
 from torch import Tensor, nn
 from vector_quantize_pytorch import FSQ, LFQ, ResidualVQ, SimVQ, VectorQuantize
 
 from shared.errors import UserError
 from shared.nn import Terms
 from st_mem_modified.config_vqvae import QuantizerConfig
+
+INVERSE_TEMPERATURE = 100.0
+"""Of lfq's shares of codes in its entropies; the library's default."""
 
 
 class Quantizer(nn.Module):
@@ -148,19 +153,31 @@ class FiniteScalar(Quantizer):
 
 
 class LookupFree(Quantizer):
-    """`lfq`: the signs of log2(C) numbers are the code; an entropy term keeps codes in use (arXiv 2310.05737)."""
+    """`lfq`: the signs of log2(C) numbers are the code; an entropy term keeps codes in use (arXiv 2310.05737).
+
+    Signs and codes are the library's; its losses are not: it drops the result of averaging code shares over ranks, and so
+    would maximise another entropy on several GPUs than on one.
+    """
 
     def __init__(self, config: QuantizerConfig) -> None:
         super().__init__(config)
-        self.inner = LFQ(
-            codebook_size=config.codebook_size,
-            dim=self.width,
-            entropy_loss_weight=config.entropy_weight,
-            commitment_loss_weight=config.commitment,
-        )
+        self.inner = LFQ(codebook_size=config.codebook_size, dim=self.width)
 
     def _quantize(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        return tuple(self.inner(tokens))
+        self.inner.eval()
+        signs, indices, loss = self.inner(tokens)
+        if self.training:
+            commitment = F.mse_loss(tokens, signs)
+            loss = self.config.commitment * commitment + self.config.entropy_weight * self._entropies(tokens)
+        return tokens + (signs - tokens).detach(), indices, loss
+
+    def _entropies(self, tokens: Tensor) -> Tensor:
+        """Entropy of the codes of one token (to be small) minus that of all tokens of all ranks (to be large)."""
+        shares = (2 * INVERSE_TEMPERATURE * tokens.flatten(0, 1) @ self.inner.codebook.T).softmax(-1)  # [B * S, C]
+        overall = shares.mean(0)
+        if _world_size() > 1:
+            overall = distributed.all_reduce(overall) / _world_size()
+        return _entropy(shares).mean() - _entropy(overall)
 
     def _lookup(self, indices: Tensor) -> Tensor:
         return self.inner.indices_to_codes(indices[..., 0])
@@ -193,6 +210,11 @@ def _averages(config: QuantizerConfig) -> dict[str, Any]:
         # answer is fixed when the first quantiser of a process is built.
         "sync_codebook": _world_size() > 1,
     }
+
+
+def _entropy(shares: Tensor) -> Tensor:
+    """`[..., C]` → `[...]`, nats. Clamped, as the slope of p log p at 0 is not finite."""
+    return -(shares * shares.clamp_min(1e-5).log()).sum(-1)
 
 
 def _world_size() -> int:

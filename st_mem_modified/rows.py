@@ -115,7 +115,7 @@ def _vqvae_rows(model: VQVAE, trained: Mapping[str, Any]) -> Rows:
         others[UNTUNED] = start
     if start is None or not trained["encoder"]["frozen"]:
         others["its encoder"] = EmbedAs(model, "encoder")
-    return Rows("quantised tokens", EmbedAs(model, "quantized"), others, UNTUNED if start is not None else None)
+    return Rows("VQ-VAE quantised tokens", EmbedAs(model, "quantized"), others, UNTUNED if start is not None else None)
 
 
 def _start_of(trained: Mapping[str, Any]) -> nn.Module | None:

@@ -13,6 +13,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from shared.errors import UserError
 from shared.leads import lead_indices, parse_leads
 from shared.nn import Terms, init_xavier
 from st_mem_modified.config_vqvae import VQVAEConfig
@@ -86,12 +87,24 @@ class VQVAE(nn.Module):
             under `norm_pix_loss`).
 
         Raises:
-            UserError: an index that is no code.
+            UserError: an index that is no code, or another grid.
         """
+        self._check_grid(indices, leads)
         if self.quantizer.num_levels == 1:
             indices = indices[..., None]
         codes = self.quantizer.lookup(indices.flatten(1, 2)).unflatten(1, indices.shape[1:3])
         return rearrange(self.from_codes(codes, self._rows(leads)), "b l n p -> b l (n p)")
+
+    def _check_grid(self, indices: Tensor, leads: Sequence[str] | None) -> None:
+        """Refuse indices of other shape than `tokenize` gives."""
+        levels, rows = self.quantizer.num_levels, len(self._rows(leads))
+        grid = (1, 1) if self.config.design == "pooled" else (rows, self.config.model.num_patches)
+        expected = (*grid, levels)[: 2 + (levels > 1)]
+        if tuple(indices.shape[1:]) != expected or indices.is_floating_point():
+            raise UserError(
+                f"indices have shape {tuple(indices.shape)} and type {indices.dtype}; this VQ-VAE decodes integers "
+                f'[B, {", ".join(map(str, expected))}], as `tokenize` gives them. For fewer leads, name them: leads=("II",).'
+            )
 
     @torch.no_grad()
     def tokenize(self, ecg: Tensor, leads: Sequence[str] | None = None) -> Tensor:

@@ -25,6 +25,8 @@ TRACE, MODEL, MASK = "#1b1b1b", "#0057b8", "#0057b8"
 # Okabe and Ito's palette: distinguishable with colour-blind eyes.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#000000")
 TSNE_POINTS = 2000
+MOST_PANELS = 4
+"""Maps side by side; more go on further lines."""
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -135,12 +137,16 @@ def plot_embeddings(
     keep = np.arange(len(classes))
     if method == "tsne" and len(keep) > TSNE_POINTS:
         keep = np.sort(np.random.default_rng(seed).choice(len(keep), TSNE_POINTS, replace=False))
-    figure = Figure(figsize=(4.6 * len(rows), 4.6), layout="constrained")
-    panels = figure.subplots(1, len(rows), squeeze=False)[0]
+    lines = -(-len(rows) // MOST_PANELS)
+    columns = -(-len(rows) // lines)
+    figure = Figure(figsize=(4.6 * columns, 4.4 * lines + 0.2), layout="constrained")
+    panels = figure.subplots(lines, columns, squeeze=False).flatten()
+    for axes in panels[len(rows) :]:
+        axes.set_visible(False)
     counts = np.bincount(classes[keep], minlength=len(names))
     shown = np.argsort(-counts, kind="stable")[: len(COLOURS)]
     shown = shown[counts[shown] > 0]
-    for axes, (row, embeddings) in zip(panels, rows.items(), strict=True):
+    for axes, (row, embeddings) in zip(panels, rows.items(), strict=False):
         points, labels = _project(embeddings[keep], method, seed)
         for colour, c in zip(COLOURS, shown, strict=False):
             mine = classes[keep] == c

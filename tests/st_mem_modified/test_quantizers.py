@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import math
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch import nn
+from vector_quantize_pytorch import LFQ
 
-from shared.config import ConfigError, load_config
+from shared.config import REPO_ROOT, ConfigError, load_config
 from shared.errors import UserError
 from st_mem_modified.codebook import (
     codebook_health,
@@ -146,3 +155,96 @@ def test_rank_and_correlation_at_their_ends() -> None:
     assert lead_correlation(-wave, wave)[0, 0] == pytest.approx(-1)
     assert float(lead_correlation(torch.zeros(1, 1, 9), torch.ones(1, 1, 9))) == 0
     assert math.isfinite(effective_rank(torch.zeros(4, 3)))
+
+
+def test_lookup_free_losses_are_the_librarys_on_one_rank() -> None:
+    config = small("lfq", entropy_weight=0.3, commitment=0.5)
+    tokens = tokens_for(config).mul(0.02).requires_grad_(True)
+    loss = make_quantizer(config)(tokens).loss
+    (own,) = torch.autograd.grad(loss, tokens)
+    library = LFQ(codebook_size=16, dim=4, entropy_loss_weight=0.3, commitment_loss_weight=0.5)
+    _, _, expected = library(tokens)
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(own, torch.autograd.grad(expected, tokens)[0])
+
+
+# ---------------------------------------------------------------- ranks
+
+PLAIN = {"kmeans_init": False, "revive_below": 0.0, "decay": 0.5}
+"""Moving averages without anything random: two ranks must then do what one process does on both their tokens."""
+CASES: dict[str, QuantizerConfig] = {name: small(name) for name in SMALL} | {
+    f"{name}, plain": small(name, **PLAIN) for name in ("vq", "residual_vq")
+}
+STEPS = 4
+
+
+def learn(config: QuantizerConfig, rank: int, world_size: int) -> dict[str, list[float]]:
+    """All weights and codes after a few steps on this rank's share of the same tokens."""
+    torch.manual_seed(0)
+    model: nn.Module = nn.Sequential(nn.Linear(config.width, config.width), make_quantizer(config))
+    torch.manual_seed(rank)  # ranks draw their own k-means starts and revivals
+    wrapped = model
+    if world_size > 1:
+        wrapped = nn.parallel.DistributedDataParallel(model, broadcast_buffers=False)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    for step in range(STEPS):
+        noise = torch.Generator().manual_seed(step)
+        tokens = torch.randn(8, 30, config.width, generator=noise)[rank::world_size] * 0.3
+        out = wrapped(tokens)
+        (out.codes.square().mean() + out.loss).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return {name: value.double().flatten().tolist() for name, value in model.state_dict().items()}
+
+
+RANK = """
+import json, sys
+import torch.distributed as dist
+sys.path.insert(0, sys.argv[2])
+from test_quantizers import CASES, learn
+dist.init_process_group("gloo")
+learned = {name: learn(config, dist.get_rank(), 2) for name, config in CASES.items()}
+with open(f"{sys.argv[1]}/{dist.get_rank()}.json", "w") as file:
+    json.dump(learned, file)
+dist.destroy_process_group()
+"""
+
+
+@pytest.fixture(scope="module")
+def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """What `learn` gives on each of two gloo ranks, for every case."""
+    out = tmp_path_factory.mktemp("ranks")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": "2"}
+    place |= {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(REPO_ROOT)}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", RANK, str(out), str(Path(__file__).parent)],
+            cwd=REPO_ROOT,
+            env={**os.environ, **place, "RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    outputs = [process.communicate(timeout=180)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], "\n".join(outputs)
+    return [json.loads((out / f"{rank}.json").read_text()) for rank in range(2)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES)
+def test_ranks_hold_the_same_codes(case: str, two_ranks: list[dict[str, Any]]) -> None:
+    first, second = (report[case] for report in two_ranks)
+    assert first.keys() == second.keys()
+    for name, values in first.items():
+        assert values == pytest.approx(second[name], abs=1e-6), name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", [name for name in CASES if name not in ("vq", "residual_vq")])
+def test_two_ranks_learn_what_one_process_learns(case: str, two_ranks: list[dict[str, Any]]) -> None:
+    for name, values in learn(CASES[case], 0, 1).items():
+        assert two_ranks[0][case][name] == pytest.approx(values, abs=1e-5), name

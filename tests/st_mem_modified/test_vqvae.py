@@ -103,6 +103,15 @@ def test_fewer_leads_by_name() -> None:
     assert places.tolist() == [lead == 1 for lead in range(12)]
 
 
+@pytest.mark.parametrize("shape", [(1, 12, 7), (1, 3, 6), (12, 6), (1, 12, 6, 2)])
+def test_indices_of_another_grid_are_refused(shape: tuple[int, ...]) -> None:
+    model = started(tiny())
+    with pytest.raises(UserError, match=r"decodes integers \[B, 12, 6\]"):
+        model.decode(torch.zeros(shape, dtype=torch.int64))
+    with pytest.raises(UserError, match=r"decodes integers \[B, 1, 6\]"):
+        model.decode(torch.zeros(1, 12, 6, dtype=torch.int64), leads=("II",))
+
+
 def test_several_levels_and_one_code_per_record() -> None:
     residual = tiny(quantizer={"name": "residual_vq", "codebook_size": 16, "code_dim": 8, "num_quantizers": 2})
     model, ecg = started(residual), records(3)
@@ -224,7 +233,7 @@ def test_checkpoint_gives_the_same_codes_and_carries_idf(trained: Path) -> None:
     again = load_vqvae(trained)
     assert torch.equal(model.tokenize(records(2)), again.tokenize(records(2)))
     with pytest.raises(UserError, match="code 16 is not in the codebook"):
-        model.decode(torch.full((1, 12, 6), 16))
+        model.decode(torch.full_like(model.tokenize(records(2)), 16))
     with pytest.raises(CheckpointError, match="quantizer vq, not fsq"):
         load_vqvae(trained, "fsq")
 
