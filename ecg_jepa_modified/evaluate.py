@@ -12,14 +12,16 @@ from typing import Any
 import torch
 
 from ecg_jepa_modified.config import ModelConfig
-from ecg_jepa_modified.model import ECGJEPA, ECGJEPAEncoder, load_official
+from ecg_jepa_modified.encoder import ECGJEPAEncoder
+from ecg_jepa_modified.hybrid import HybridEncoder, copy_scales
+from ecg_jepa_modified.model import ECGJEPA, load_official, make_encoder
 from shared.checkpoints import CheckpointError, find_weights, load_state, read_weights
 from shared.config import config_from_cli, entry_point
 from shared.errors import UserError
 from shared.evaluation.context import EvaluateConfig
 from shared.evaluation.evaluate import evaluate, evaluation_folder, training_figures
 
-NAME = "ECG-JEPA"
+NAMES = {False: "ECG-JEPA", True: "hybrid ECG-JEPA"}
 
 
 def load_encoder(weights: Path) -> tuple[ECGJEPAEncoder, dict[str, Any] | None]:
@@ -42,11 +44,14 @@ def load_encoder(weights: Path) -> tuple[ECGJEPAEncoder, dict[str, Any] | None]:
     return model.encoder.eval(), config.get("data")
 
 
-def random_encoder(config: ModelConfig, seed: int) -> ECGJEPAEncoder:
-    """An untrained encoder of this architecture, the same for the same seed."""
+def random_encoder(encoder: ECGJEPAEncoder, seed: int) -> ECGJEPAEncoder:
+    """An untrained encoder of this one's architecture, the same for the same seed; features are scaled alike."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return ECGJEPAEncoder(config).eval()
+        random = make_encoder(encoder.config).eval()
+    if isinstance(encoder, HybridEncoder):
+        copy_scales(encoder, random)
+    return random
 
 
 def run_evaluation(config: EvaluateConfig) -> Path:
@@ -61,10 +66,10 @@ def run_evaluation(config: EvaluateConfig) -> Path:
     out = config.out or evaluation_folder(config.encoder.weights)
     return evaluate(
         encoder,
-        random_encoder(encoder.config, config.seed),
+        random_encoder(encoder, config.seed),
         config,
         out,
-        name=NAME,
+        name=NAMES[isinstance(encoder, HybridEncoder)],
         trained_on=trained_on,
         figures=training_figures(config.encoder.weights),
     )

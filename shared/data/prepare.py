@@ -169,7 +169,7 @@ def _measure(config: PrepareConfig, signal: np.ndarray) -> tuple[np.ndarray, dic
         return channels, {**columns, "missing_features": list(config.features)}
     # mV, ms and bpm lie far inside float16; an artefact beyond must not become infinite.
     channels = np.where(found.valid, np.clip(found.channels, -FLOAT16_MAX, FLOAT16_MAX), np.nan).astype(np.float16)
-    missing = [name for name, there in zip(found.names, found.valid.any(axis=1), strict=True) if not there]
+    missing = [name for name, valid in zip(found.names, found.valid, strict=True) if not valid.any()]
     columns = {**found.values, "feature_lead": found.lead, "feature_notes": list(found.notes)}
     return channels, {**columns, "missing_features": missing}
 

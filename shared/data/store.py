@@ -130,7 +130,9 @@ class ECGStore:
         lead_rows = [row for row in rows if row < num_leads]
         feature_rows = [row - num_leads for row in rows[len(lead_rows) :]]
         if rows and (min(rows) < 0 or max(rows) >= num or (feature_rows and min(feature_rows) < 0)):
-            raise IndexError(f"rows {rows} asked of {num_leads} leads, then {len(self.features)} features ({self.path}).")
+            raise IndexError(
+                f"rows {rows} asked of {num_leads} leads, then {len(self.features)} features ({self.path})."
+            )
         return lead_rows, feature_rows
 
     def _read(
@@ -221,7 +223,11 @@ class StoreWriter:
         self._digest.update(np.ascontiguousarray(signals).data)
         self._buffer.append(signals)
         if self.feature_shape[0]:
-            if features is None or features.shape != (len(signals), *self.feature_shape) or features.dtype != np.float16:
+            if (
+                features is None
+                or features.shape != (len(signals), *self.feature_shape)
+                or features.dtype != np.float16
+            ):
                 raise AssertionError(f"no features {self.feature_shape} float16 for each of {len(signals)} segments")
             self._digest.update(np.ascontiguousarray(features).data)
             self._features.append(features)

@@ -57,7 +57,9 @@ class PrepareConfig(Section):
     @model_validator(mode="after")
     def _measurable(self) -> PrepareConfig:
         if self.features and self.fs < FS_RANGE[0]:
-            raise ValueError(f"features need fs of {FS_RANGE[0]:g} Hz or more, not {self.fs:g}: raise fs, or features=[]")
+            raise ValueError(
+                f"features need fs of {FS_RANGE[0]:g} Hz or more, not {self.fs:g}: raise fs, or features=[]"
+            )
         return self
 
 
