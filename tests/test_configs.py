@@ -36,6 +36,9 @@ CLASSES: dict[str, type[Section] | Callable[[Mapping[str, Any]], type[Section]]]
     "configs/demo/ecg_jepa_pretrain*.yaml": ecg_jepa_modified.config.PretrainConfig,
     "configs/ecg_jepa/inference*.yaml": EvaluateConfig,
     "configs/demo/ecg_jepa_inference*.yaml": EvaluateConfig,
+    "configs/ablations/hybrid_*.yaml": ecg_jepa_modified.config.PretrainConfig,
+    "configs/demo/ecg_jepa_hybrid_pretrain*.yaml": ecg_jepa_modified.config.PretrainConfig,
+    "configs/demo/ecg_jepa_hybrid_inference*.yaml": EvaluateConfig,
 }
 """File-name pattern → the class that reads it; a new kind of YAML gets its line here."""
 
