@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from ecg_jepa_modified.hybrid import HybridEncoder
 from ecg_jepa_modified.loading import load_encoder, random_encoder
 from shared.config import config_from_cli, entry_point
 from shared.errors import UserError
@@ -15,7 +16,7 @@ from shared.evaluation.context import EvaluateConfig
 from shared.evaluation.evaluate import evaluate, evaluation_folder, training_figures
 from shared.evaluation.outside import evaluate_outside
 
-NAME = "ECG-JEPA"
+NAMES = {False: "ECG-JEPA", True: "hybrid ECG-JEPA"}
 
 
 def run_evaluation(config: EvaluateConfig) -> Path:
@@ -30,12 +31,13 @@ def run_evaluation(config: EvaluateConfig) -> Path:
         raise UserError("encoder.weights is not set: give a run folder, a model.safetensors or a released .pth.")
     encoder, trained = load_encoder(config.encoder.weights)
     out = config.out or evaluation_folder(config.encoder.weights)
+    name = NAMES[isinstance(encoder, HybridEncoder)]
     return evaluate(
         encoder,
-        random_encoder(encoder.config, config.seed),
+        random_encoder(encoder, config.seed),
         config,
         out,
-        name=f"{NAME}, {trained['mode']}" if "mode" in trained else NAME,
+        name=f"{name}, {trained['mode']}" if "mode" in trained else name,
         trained_on=trained.get("data"),
         figures=training_figures(config.encoder.weights),
     )

@@ -11,27 +11,37 @@ from typing import Any
 
 from torch import nn
 
-from ecg_jepa_modified.config import FinetuneConfig, ModelConfig
-from ecg_jepa_modified.loading import FINETUNED, load_encoder, random_encoder
+from ecg_jepa_modified.config import FinetuneConfig
+from ecg_jepa_modified.hybrid import fit_features
+from ecg_jepa_modified.loading import FINETUNED, load_encoder, random_encoder, untrained
 from shared.config import config_from_cli, entry_point
+from shared.data.store import ECGStore
 from shared.evaluation.finetune import Method, finetune
 from shared.run import exit_on_stop
 
 
-def method(model: ModelConfig) -> Method:
-    """What fine-tuning needs to know of ECG-JEPA; `model` is the architecture where no weights are given."""
+def method(config: FinetuneConfig) -> Method:
+    """What fine-tuning needs to know of ECG-JEPA; `config.model` is the architecture where no weights are given."""
 
     def load(weights: Path) -> tuple[nn.Module, Mapping[str, Any] | None]:
         encoder, trained = load_encoder(weights)
         return encoder, trained.get("data")
 
-    return Method("ECG-JEPA", FINETUNED, load, lambda like, seed: random_encoder(getattr(like, "config", model), seed))
+    def random(like: Any | None, seed: int) -> nn.Module:
+        if like is not None:
+            return random_encoder(like, seed)
+        encoder = untrained(config.model, seed)
+        store = ECGStore(config.data.store)
+        fit_features([encoder], store, store.select(config.data.folds))
+        return encoder
+
+    return Method("ECG-JEPA", FINETUNED, load, random)
 
 
 def main(argv: Sequence[str]) -> None:
     """Entry point."""
     config = config_from_cli(FinetuneConfig, argv)
-    print(f"fine-tuned: {finetune(config, method(config.model))}")
+    print(f"fine-tuned: {finetune(config, method(config))}")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,9 @@ from typing import Any
 import torch
 
 from ecg_jepa_modified.config import ModelConfig
-from ecg_jepa_modified.model import ECGJEPA, ECGJEPAEncoder, load_official
+from ecg_jepa_modified.encoder import ECGJEPAEncoder
+from ecg_jepa_modified.hybrid import HybridEncoder, copy_scales
+from ecg_jepa_modified.model import ECGJEPA, load_official, make_encoder
 from shared.checkpoints import CheckpointError, find_weights, load_state, read_weights
 
 FINETUNED = "ecg_jepa_finetuned"
@@ -31,7 +33,7 @@ def load_encoder(weights: Path) -> tuple[ECGJEPAEncoder, dict[str, Any]]:
         raise CheckpointError(f"{path} is a checkpoint of {method}, not of ecg_jepa or {FINETUNED}.")
     model_config = ModelConfig.model_validate(config["model"])
     if method == FINETUNED:
-        encoder = ECGJEPAEncoder(model_config)
+        encoder = make_encoder(model_config)
         own = {k.removeprefix("encoder."): v for k, v in state.items() if k.startswith("encoder.")}
         load_state(encoder, own, path)
         return encoder.eval(), config
@@ -40,8 +42,16 @@ def load_encoder(weights: Path) -> tuple[ECGJEPAEncoder, dict[str, Any]]:
     return model.encoder.eval(), config
 
 
-def random_encoder(config: ModelConfig, seed: int) -> ECGJEPAEncoder:
-    """An untrained encoder of this architecture, the same for the same seed."""
+def random_encoder(encoder: ECGJEPAEncoder, seed: int) -> ECGJEPAEncoder:
+    """An untrained encoder of this one's architecture, the same for the same seed; features are scaled alike."""
+    random = untrained(encoder.config, seed)
+    if isinstance(encoder, HybridEncoder):
+        copy_scales(encoder, random)
+    return random
+
+
+def untrained(config: ModelConfig, seed: int) -> ECGJEPAEncoder:
+    """An encoder with random weights, the same for the same seed; scales of features are not fitted."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return ECGJEPAEncoder(config).eval()
+        return make_encoder(config).eval()

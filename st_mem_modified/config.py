@@ -61,6 +61,8 @@ class ModelConfig(Section):
 
     @model_validator(mode="after")
     def _whole_patches(self) -> ModelConfig:
+        if self.input.features:
+            raise ValueError("input.features: ST-MEM takes signals only; features enter ecg_jepa_modified")
         if self.input.num_samples % self.patch_size:
             raise ValueError(
                 f"input.num_samples {self.input.num_samples} is not a multiple of patch_size {self.patch_size}"

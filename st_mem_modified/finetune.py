@@ -14,24 +14,26 @@ from torch import nn
 from shared.config import config_from_cli, entry_point
 from shared.evaluation.finetune import Method, finetune
 from shared.run import exit_on_stop
-from st_mem_modified.config import FinetuneConfig, ModelConfig
+from st_mem_modified.config import FinetuneConfig
 from st_mem_modified.loading import FINETUNED, encoder_of, load_model, random_encoder
 
 
-def method(model: ModelConfig) -> Method:
-    """What fine-tuning needs to know of ST-MEM; `model` is the architecture where no weights are given."""
+def method(config: FinetuneConfig) -> Method:
+    """What fine-tuning needs to know of ST-MEM; `config.model` is the architecture where no weights are given."""
 
     def load(weights: Path) -> tuple[nn.Module, Mapping[str, Any] | None]:
         loaded, trained = load_model(weights)
         return encoder_of(loaded), trained.get("data")
 
-    return Method("ST-MEM", FINETUNED, load, lambda like, seed: random_encoder(getattr(like, "config", model), seed))
+    return Method(
+        "ST-MEM", FINETUNED, load, lambda like, seed: random_encoder(getattr(like, "config", config.model), seed)
+    )
 
 
 def main(argv: Sequence[str]) -> None:
     """Entry point."""
     config = config_from_cli(FinetuneConfig, argv)
-    print(f"fine-tuned: {finetune(config, method(config.model))}")
+    print(f"fine-tuned: {finetune(config, method(config))}")
 
 
 if __name__ == "__main__":

@@ -42,6 +42,9 @@ CLASSES: dict[str, type[Section] | Callable[[Mapping[str, Any]], type[Section]]]
     "configs/ecg_jepa/linear_probe*.yaml": ecg_jepa_modified.config.FinetuneConfig,
     "configs/demo/ecg_jepa_finetune*.yaml": ecg_jepa_modified.config.FinetuneConfig,
     "configs/demo/ecg_jepa_inference*.yaml": EvaluateConfig,
+    "configs/ablations/hybrid_*.yaml": ecg_jepa_modified.config.PretrainConfig,
+    "configs/demo/ecg_jepa_hybrid_pretrain*.yaml": ecg_jepa_modified.config.PretrainConfig,
+    "configs/demo/ecg_jepa_hybrid_inference*.yaml": EvaluateConfig,
 }
 """File-name pattern → the class that reads it; a new kind of YAML gets its line here."""
 

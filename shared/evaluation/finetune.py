@@ -162,7 +162,8 @@ def fit(run: Run, config: FinetuneConfig, start: nn.Module, context: Context) ->
             generator = run.begin_step(step)
             schedule.step_update(step)
             model.train()
-            ecg = augment(preprocess(signals.to(run.device, non_blocking=True)), config.augment, generator)
+            ecg = preprocess(signals.to(run.device, non_blocking=True))
+            ecg = augment(ecg, config.augment, generator, len(spec.leads))
             with run.autocast():
                 loss = classification_loss(wrapped(ecg, leads), truth[indices.to(run.device)], config.single_label)
             run.scaler.scale(loss).backward()
@@ -202,12 +203,13 @@ def keep_best(run: Run, model: Classifier, optimizer: torch.optim.Optimizer, bes
         print(f"chosen on validation: epoch {best.epoch}, AUROC {best.score:.4f}")
 
 
-def augment(ecg: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
-    """RandAugment as configured; `ecg [B, L, T]` itself where it is turned off."""
-    if not config.num_operations:
+def augment(ecg: Tensor, config: AugmentConfig, generator: torch.Generator, num_leads: int) -> Tensor:
+    """RandAugment as configured on the first `num_leads` rows of `ecg [B, R, T]`; features below them stay as measured."""
+    if not config.num_operations or not num_leads:
         return ecg
     chosen = {name: OPERATIONS[name] for name in config.operations}
-    return rand_augment(ecg, config.level, generator, config.num_operations, chosen)
+    leads = rand_augment(ecg[:, :num_leads], config.level, generator, config.num_operations, chosen)
+    return leads if num_leads == ecg.shape[1] else torch.cat([leads, ecg[:, num_leads:]], dim=1)
 
 
 def classification_loss(logits: Tensor, labels: Tensor, single_label: bool) -> Tensor:

@@ -15,7 +15,7 @@ import ecg_jepa_modified.finetune
 import st_mem_modified.config
 import st_mem_modified.finetune
 from ecg_jepa_modified.evaluate import run_evaluation as evaluate_jepa
-from ecg_jepa_modified.loading import random_encoder as random_jepa
+from ecg_jepa_modified.loading import untrained as random_jepa
 from shared.checkpoints import newest_checkpoint, read_weights
 from shared.config import ConfigError, load_config
 from shared.data.store import ECGStore
@@ -61,7 +61,7 @@ def make_config(name: str, store: Path, out: Path, *more: str) -> FinetuneConfig
 
 def run(name: str, store: Path, out: Path, *more: str) -> Path:
     config = make_config(name, store, out, *more)
-    return finetune(config, METHODS[name][1](config.model))
+    return finetune(config, METHODS[name][1](config))
 
 
 def weights_of(run_folder: Path) -> dict[str, torch.Tensor]:
@@ -212,15 +212,17 @@ def test_augment_draws_from_the_generator() -> None:
     ecg = torch.randn(16, 3, 200)
 
     def twice(config: AugmentConfig) -> tuple[torch.Tensor, torch.Tensor]:
-        first, second = (augment(ecg, config, torch.Generator().manual_seed(seed)) for seed in (1, 1))
+        first, second = (augment(ecg, config, torch.Generator().manual_seed(seed), 3) for seed in (1, 1))
         return first, second
 
     first, second = twice(AugmentConfig(level=5))
     assert torch.equal(first, second) and not torch.equal(first, ecg)
-    assert augment(ecg, AugmentConfig(num_operations=0), torch.Generator()) is ecg
+    assert augment(ecg, AugmentConfig(num_operations=0), torch.Generator(), 3) is ecg
     flipped, _ = twice(AugmentConfig(num_operations=1, operations=("flip",)))
     signs = {round(float((a / b).mean()), 3) for a, b in zip(flipped, ecg, strict=True)}
     assert signs == {-1.0, 1.0}
+    some = augment(ecg, AugmentConfig(operations=("flip", "erase")), torch.Generator().manual_seed(1), 2)
+    assert torch.equal(some[:, 2], ecg[:, 2]) and not torch.equal(some, ecg)
 
 
 def test_loss_is_the_textbooks() -> None:
