@@ -188,12 +188,21 @@ def write_tables(out: Path, results: dict[str, Result]) -> None:
         for line in chosen.to_dict("records")
     ]
     chosen["metric"] = chosen.metric.map(metric_title)
-    wide = chosen.pivot_table(index=["protocol", "row"], columns="metric", values="cell", aggfunc="first", sort=False)
-    wide = wide.fillna("–").reset_index()
-    lines = ["| " + " | ".join(map(str, wide.columns)) + " |", "|" + "---|" * len(wide.columns)]
-    lines += ["| " + " | ".join(map(str, row)) + " |" for row in wide.to_numpy()]
-    (out / "comparison.md").write_text("\n".join(lines) + "\n")
-    (out / "comparison.tex").write_text(wide.to_latex(index=False, escape=True))
+    markdown, latex = [], []
+    for protocol, lines in chosen.groupby("protocol", sort=False):
+        wide = lines.pivot_table(index="metric", columns="row", values="cell", aggfunc="first", sort=False)
+        wide = wide.fillna("–").rename_axis(index=None, columns=None)
+        markdown += [
+            f"## {protocol}",
+            "",
+            "| | " + " | ".join(map(str, wide.columns)) + " |",
+            "|---" * (1 + wide.shape[1]) + "|",
+        ]
+        markdown += [f"| {metric} | " + " | ".join(map(str, cells)) + " |" for metric, *cells in wide.itertuples()]
+        markdown.append("")
+        latex += [f"% {protocol}", wide.to_latex(escape=True)]
+    (out / "comparison.md").write_text("\n".join(markdown))
+    (out / "comparison.tex").write_text("\n".join(latex))
 
 
 def main(argv: Sequence[str]) -> None:

@@ -212,7 +212,8 @@ def plot_scores(
         axes.set_ylabel("AUROC", fontsize=9)
         axes.set_ylim(top=1.02)
     handles, texts = panels[0].get_legend_handles_labels()
-    figure.legend(handles, texts, loc="outside lower center", ncols=min(len(texts), 4), fontsize=9, frameon=False)
+    columns = max(1, min(len(texts), int(figure.get_figwidth() / (0.6 + 0.075 * max(map(len, texts))))))
+    figure.legend(handles, texts, loc="outside lower center", ncols=columns, fontsize=9, frameon=False)
     save(figure, path)
 
 
@@ -255,7 +256,8 @@ def plot_curves(
     for axes in grid[:, 0]:
         axes.set_ylabel(ylabel, fontsize=9)
     handles, texts = grid[0, 0].get_legend_handles_labels()
-    figure.legend(handles, texts, loc="outside lower center", ncols=min(len(texts), 4), fontsize=9, frameon=False)
+    columns = max(1, min(len(texts), int(figure.get_figwidth() / (0.6 + 0.075 * max(map(len, texts))))))
+    figure.legend(handles, texts, loc="outside lower center", ncols=columns, fontsize=9, frameon=False)
     save(figure, path)
 
 

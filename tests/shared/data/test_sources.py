@@ -12,7 +12,9 @@ import pytest
 import wfdb
 from scipy.signal import resample
 
-from shared.data.sources import SOURCES, ptbxl, synthetic, wfdb_folder
+from shared.config import load_config
+from shared.data.prepare import choose_config, prepare
+from shared.data.sources import SOURCES, ludb, ptbxl, synthetic, wfdb_folder
 from shared.data.sources.base import RecordError, fold_by_patient, read_wfdb
 from shared.errors import UserError
 from shared.leads import LEADS, limb_residual
@@ -370,3 +372,47 @@ def test_synthetic_refuses_what_it_cannot_render(values: dict[str, Any]) -> None
 @pytest.mark.parametrize("name", SOURCES)
 def test_every_source_names_itself(name: str, tmp_path: Path) -> None:
     assert SOURCES[name].Config(out=tmp_path).source == name
+
+
+# ---------------------------------------------------------------- LUDB
+
+
+def test_ludb_intervals_of_marks() -> None:
+    """Two beats by hand: P 0.10–0.18 s, QRS 0.26–0.34, T 0.50–0.66; then a beat without P and with an unbounded T."""
+    beat = [
+        ("(", 0.10),
+        ("p", 0.14),
+        (")", 0.18),
+        ("(", 0.26),
+        ("N", 0.30),
+        (")", 0.34),
+        ("(", 0.50),
+        ("t", 0.6),
+        (")", 0.66),
+    ]
+    lone = [("(", 1.25), ("N", 1.30), (")", 1.36), ("t", 1.6)]
+    found = ludb.annotated_intervals([*beat, *lone])
+    assert {k: np.round(v).tolist() for k, v in found.items()} == {"qrs_ms": [80, 110], "pr_ms": [160], "qt_ms": [400]}
+    values = ludb.measurements(np.array([0.3, 1.3, 2.3]), {"qrs_ms": [80, 110], "pr_ms": [], "qt_ms": [400]})
+    assert round(values["true_heart_rate"], 6) == 60.0 and values["true_qrs_ms"] == 95.0 and np.isnan(values["true_pr_ms"])
+    assert np.isnan(ludb.measurements(np.array([0.3]), {})["true_heart_rate"])
+
+
+def test_ludb_as_published(tmp_path: Path) -> None:
+    root = real_data("ludb")
+    store = prepare(
+        load_config(choose_config, "configs/data/ludb.yaml", [f"root={root}", f"out={tmp_path}/s", "workers=1"])
+    )
+    records = store.records
+    assert len(store) == 50 and records.patient.is_unique
+    assert records.true_heart_rate.between(30, 180).all() and records.true_qrs_ms.between(50, 200).all()
+    assert records.true_pr_ms.isna().sum() > 0  # atrial fibrillation has no P wave
+    assert {"Sinus rhythm", "Atrial fibrillation"} <= {name for names in records.rhythm for name in names}
+
+
+def test_ludb_refuses_another_folder(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"ludb\.csv"):
+        ludb.index(ludb.Config(root=tmp_path, out="unused"))
+    (tmp_path / "ludb.csv").write_text("ID,Sex\n1,M\n")
+    with pytest.raises(UserError, match="has no column Age"):
+        ludb.index(ludb.Config(root=tmp_path, out="unused"))

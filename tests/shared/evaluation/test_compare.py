@@ -11,6 +11,7 @@ import pytest
 
 from shared.errors import UserError
 from shared.evaluation.compare import compare, main
+from shared.evaluation.compare_plots import frequent_classes, plot_conditions, plot_confusion
 from tests.shared.evaluation.test_evaluate import Statistics, run
 
 
@@ -65,3 +66,36 @@ def test_other_records_are_refused(synthetic_store: Path, two: tuple[Path, Path]
         compare([two[0]], tmp_path / "out")
     with pytest.raises(UserError, match="unknown key 'to'"):
         main([str(two[0]), str(two[1]), "to=x"])
+
+
+def test_figures_of_a_comparison(two: tuple[Path, Path], tmp_path: Path) -> None:
+    compare([two[0], two[1]], tmp_path)
+    for name in ("roc_knn", "confusion_knn", "roc_knn_cosine"):
+        assert (tmp_path / "figures" / f"{name}.png").stat().st_size > 5000
+    page = (tmp_path / "report.html").read_text()
+    assert "ROC curves of knn" in page and "Confusion matrices of knn" in page
+
+
+def test_confusion_needs_two_classes_with_one_label_each(tmp_path: Path) -> None:
+    truth = np.zeros((6, 3), dtype=bool)
+    truth[:, 0] = True
+    truth[:2, 1] = True
+    assert not plot_confusion(tmp_path / "c.png", truth, {"a": np.zeros((6, 3))}, ["A", "B", "C"], "t")
+    assert not (tmp_path / "c.png").exists()
+    truth[2:4, 0], truth[2:4, 2] = False, True
+    assert plot_confusion(tmp_path / "c.png", truth, {"a": np.zeros((6, 3))}, ["A", "B", "C"], "t")
+
+
+def test_curves_over_conditions(tmp_path: Path) -> None:
+    score = {"value": 0.7, "low": 0.6, "high": 0.8, "n": 5}
+    rows = {"a": {"auroc_macro@1%": score, "auroc_macro@100%": score}, "b": {"auroc_macro@1%": score}}
+    assert plot_conditions(tmp_path / "f.png", "label_fractions", rows)
+    assert not plot_conditions(tmp_path / "g.png", "reduced_leads", {"a": {"other": score}})
+    assert not (tmp_path / "g.png").exists()
+
+
+def test_classes_beyond_the_limit_are_left_to_the_tables() -> None:
+    truth = np.random.default_rng(0).random((200, 40)) < np.linspace(0.02, 0.9, 40)
+    truth[:, 39] = True  # no negatives: no curve
+    kept = frequent_classes(truth)
+    assert kept == sorted(kept) and len(kept) == 12 and 39 not in kept and 38 in kept
