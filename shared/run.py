@@ -13,7 +13,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from datetime import timedelta
 from types import FrameType
 from typing import Any, Literal, TypeVar
@@ -21,7 +21,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 import torch
 import torch.distributed as dist
-from pydantic import Field
+from pydantic import Field, ValidationError
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.tensorboard import SummaryWriter
@@ -259,6 +259,8 @@ class Run:
         newest = newest_checkpoint(self.out)
         if newest is not None:
             _, _, saved = read_weights(newest / WEIGHTS)
+            with suppress(ValidationError):  # keys that are younger than the run take their defaults
+                saved = type(self.resolved).model_validate(saved).model_dump(mode="json")
             other = sorted(different_keys(saved, self.resolved.model_dump(mode="json")))
             if other:
                 raise UserError(

@@ -62,12 +62,12 @@ def make_audit(
 
 def _count_missing(records: pd.DataFrame, features: Sequence[str]) -> dict[str, Any]:
     """How many segments lack a channel or a value altogether, which leads were measured in, and what was noted how often."""
-    missing = Counter(name for names in records.missing_features for name in names)
+    missing = Counter(name for names in records.feature_missing for name in names)
     # "clipped in 2 of 9 beats" and "clipped in 3 of 8 beats" are one kind of note.
     notes = Counter(re.sub(r"\d+", "n", note) for noted in records.feature_notes for note in noted)
     return {
         "missing": {name: missing[name] for name in features},
-        "missing_values": {name: int(records[name].isna().sum()) for name in VALUES},
+        "missing_values": {name: int(records[f"feature_{name}"].isna().sum()) for name in VALUES},
         "leads": {str(k) or "none": int(v) for k, v in records.feature_lead.value_counts().items()},
         "notes": dict(notes.most_common()),
     }

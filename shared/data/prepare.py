@@ -158,20 +158,26 @@ def _measure(config: PrepareConfig, signal: np.ndarray) -> tuple[np.ndarray, dic
 
     Returns:
         `(channels [F, T] float16, NaN where missing, columns)`: every name of `VALUES` (NaN where missing), the lead
-        measured in, what a reader should know, and the channels without a single sample.
+        measured in, what a reader should know, and the channels without a single sample; all as `feature_…`, since a
+        source may have columns of these names.
     """
     try:
         found = extract_features(signal * MICROVOLT, config.fs, config.leads, config.features)
     except Exception as error:  # no record stops the run, whatever a library makes of it
         channels = np.full((len(config.features), signal.shape[1]), np.nan, np.float16)
-        columns: dict[str, Any] = dict.fromkeys(VALUES, float("nan"))
-        columns |= {"feature_lead": "", "feature_notes": [f"failed: {type(error).__name__}: {error}"]}
-        return channels, {**columns, "missing_features": list(config.features)}
+        note = f"failed: {type(error).__name__}: {error}"
+        return channels, _columns(dict.fromkeys(VALUES, float("nan")), "", [note], config.features)
     # mV, ms and bpm lie far inside float16; an artefact beyond must not become infinite.
     channels = np.where(found.valid, np.clip(found.channels, -FLOAT16_MAX, FLOAT16_MAX), np.nan).astype(np.float16)
     missing = [name for name, valid in zip(found.names, found.valid, strict=True) if not valid.any()]
-    columns = {**found.values, "feature_lead": found.lead, "feature_notes": list(found.notes)}
-    return channels, {**columns, "missing_features": missing}
+    return channels, _columns(found.values, found.lead, found.notes, missing)
+
+
+def _columns(
+    values: Mapping[str, float], lead: str, notes: Sequence[str], missing: Sequence[str]
+) -> dict[str, float | str | list[str]]:
+    columns = {f"feature_{name}": value for name, value in values.items()}
+    return {**columns, "feature_lead": lead, "feature_notes": list(notes), "feature_missing": list(missing)}
 
 
 def _left_out(meta: Mapping[str, Any], reason: str, detail: str) -> dict[str, str]:

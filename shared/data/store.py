@@ -2,7 +2,8 @@
 
     signals-00000.npy …   int16 [record, lead, sample]
     features-00000.npy …  float16 [record, feature, sample], NaN where missing; only where features were asked for
-    records.parquet       one row per segment: source, record, segment, patient, age, sex, fold, labels, quality flags
+    records.parquet       one row per segment: source, record, segment, patient, age, sex, fold, labels, quality flags,
+                          and with features their single values as feature_…, the lead they were measured in, notes
     store.json            format version, fs, leads, length, how it was made, a fingerprint
     audit.json            what was read, left out and why
 

@@ -17,9 +17,11 @@ from ecg_jepa_modified.finetune import method
 from ecg_jepa_modified.hybrid import HybridEncoder, fit_features
 from ecg_jepa_modified.model import ECGJEPA, make_encoder
 from ecg_jepa_modified.pretrain import pretrain
+from shared.checkpoints import newest_checkpoint, read_weights, save_weights
 from shared.config import REPO_ROOT, load_config
 from shared.data.prepare import choose_config, prepare
 from shared.data.store import ECGStore, StoreError, feature_shard
+from shared.errors import UserError
 from shared.evaluation.context import EvaluateConfig
 from shared.evaluation.finetune import finetune
 from shared.features import FEATURES
@@ -97,6 +99,21 @@ def test_resume_equals_the_uninterrupted_run(
     whole, resumed = final_weights(finished), final_weights(config.run.out)
     assert f"{SCALES}center" in whole
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_a_run_older_than_the_features_continues(synthetic_store: Path, tmp_path: Path) -> None:
+    config = load_config(PretrainConfig, None, [f"data.store={synthetic_store}", f"run.out={tmp_path / 'run'}", *SMALL])
+    pretrain(config)
+    newest = newest_checkpoint(config.run.out)
+    assert newest is not None
+    state, method, saved = read_weights(newest / "model.safetensors")
+    del saved["model"]["hybrid"], saved["model"]["input"]["features"]
+    save_weights(newest / "model.safetensors", state, method, saved)
+    pretrain(config)
+    assert not isinstance(load_encoder(config.run.out)[0], HybridEncoder)
+    other = config.model_copy(update={"model": config.model.model_copy(update={"loss": "l1"})})
+    with pytest.raises(UserError, match=r"other settings: model\.loss"):
+        pretrain(other)
 
 
 # ---------------------------------------------------------------- leakage
