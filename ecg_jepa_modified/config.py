@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from shared.config import Section
 from shared.data.spec import DataConfig, InputSpec
+from shared.evaluation import finetune_config as shared_finetune
 from shared.leads import INDEPENDENT_LEADS
 from shared.optim import OptimConfig
 from shared.run import RunConfig
@@ -33,6 +34,30 @@ SIZES: dict[str, dict[str, Any]] = {
 """Widths and depths by name: `base` is the paper's, `tiny` trains on two CPU cores."""
 
 
+class HybridConfig(Section):
+    """How the features of `input.features` enter. The defaults are the seed project's: further rows, like leads."""
+
+    join: Literal["rows", "tokens", "add"] = Field(
+        "rows",
+        description="rows: each feature is a row of the grid; tokens: one further row, a token a time for all features; "
+        "add: added to the leads' tokens of the time",
+    )
+    predict_features: bool = Field(
+        True, description="features are masked and predicted as the leads are; false: always visible, never predicted"
+    )
+    in_columns: bool = Field(True, description="features and leads of a time see each other; false: each for itself")
+
+    @model_validator(mode="after")
+    def _possible(self) -> HybridConfig:
+        if self.join == "add" and not (self.predict_features and self.in_columns):
+            raise ValueError("join: add makes no rows of their own: predict_features and in_columns must stay true")
+        if not self.predict_features and not self.in_columns:
+            raise ValueError(
+                "features that are neither predicted nor in the columns would have no part in the training"
+            )
+        return self
+
+
 class ModelConfig(Section):
     """Architecture and objective. `size` fills the widths and depths that are not written out."""
 
@@ -41,6 +66,7 @@ class ModelConfig(Section):
         default_factory=lambda: InputSpec(**INPUT),
         description="the preprocessing contract; keys left out are the method's: 250 Hz, 8 leads, 2500 samples, raw mV",
     )
+    hybrid: HybridConfig = HybridConfig()
     patch_size: int = Field(50, ge=1, description="samples per patch")
     embed_dim: int = Field(768, ge=4)
     depth: int = Field(12, ge=1)
@@ -88,7 +114,20 @@ class ModelConfig(Section):
             raise ValueError(
                 f"input.num_samples {self.input.num_samples} is no multiple of patch_size {self.patch_size}"
             )
+        if not self.input.features and self.hybrid != HybridConfig():
+            raise ValueError("hybrid is set but input.features is empty: name features (or all), or leave hybrid out")
+        if not self.input.leads and (self.hybrid.join == "add" or not self.hybrid.predict_features):
+            raise ValueError(
+                "without leads, features must be predicted rows: hybrid.join rows or tokens, predict_features"
+            )
         return self
+
+    @property
+    def rows(self) -> tuple[str, ...]:
+        """Names of the rows of the grid: the leads, then what the features add."""
+        if not self.input.features or self.hybrid.join == "add":
+            return self.input.leads
+        return self.input.leads + (self.input.features if self.hybrid.join == "rows" else ("features",))
 
     @property
     def num_patches(self) -> int:
@@ -149,3 +188,9 @@ class PretrainConfig(Section):
     optim: Optim = Optim()
     monitor: MonitorConfig = MonitorConfig()
     log_every: int = Field(10, ge=1, description="steps between log lines")
+
+
+class FinetuneConfig(shared_finetune.FinetuneConfig):
+    """`python -m ecg_jepa_modified.finetune`."""
+
+    model: ModelConfig = Field(default_factory=ModelConfig, description="read only where encoder.weights is not given")

@@ -7,46 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import torch
-
-from ecg_jepa_modified.config import ModelConfig
-from ecg_jepa_modified.model import ECGJEPA, ECGJEPAEncoder, load_official
-from shared.checkpoints import CheckpointError, find_weights, load_state, read_weights
+from ecg_jepa_modified.hybrid import HybridEncoder
+from ecg_jepa_modified.loading import load_encoder, random_encoder
 from shared.config import config_from_cli, entry_point
 from shared.errors import UserError
 from shared.evaluation.context import EvaluateConfig
 from shared.evaluation.evaluate import evaluate, evaluation_folder, training_figures
+from shared.evaluation.outside import evaluate_outside
 
-NAME = "ECG-JEPA"
-
-
-def load_encoder(weights: Path) -> tuple[ECGJEPAEncoder, dict[str, Any] | None]:
-    """The context encoder from a run folder, a `model.safetensors`, or a released `.pth`.
-
-    Returns:
-        The encoder and the pretraining's `data` section, None where it is not known.
-
-    Raises:
-        CheckpointError: nothing there, or a checkpoint of another model.
-    """
-    path = find_weights(weights)
-    if path.suffix != ".safetensors":
-        return load_official(path), None
-    state, method, config = read_weights(path)
-    if method != "ecg_jepa":
-        raise CheckpointError(f"{path} is a checkpoint of {method}, not of ecg_jepa.")
-    model = ECGJEPA(ModelConfig.model_validate(config["model"]))
-    load_state(model, state, path)
-    return model.encoder.eval(), config.get("data")
-
-
-def random_encoder(config: ModelConfig, seed: int) -> ECGJEPAEncoder:
-    """An untrained encoder of this architecture, the same for the same seed."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        return ECGJEPAEncoder(config).eval()
+NAMES = {False: "ECG-JEPA", True: "hybrid ECG-JEPA"}
 
 
 def run_evaluation(config: EvaluateConfig) -> Path:
@@ -55,17 +25,20 @@ def run_evaluation(config: EvaluateConfig) -> Path:
     Raises:
         UserError: no weights were named.
     """
+    if config.encoder.module is not None:
+        return evaluate_outside(config)
     if config.encoder.weights is None:
         raise UserError("encoder.weights is not set: give a run folder, a model.safetensors or a released .pth.")
-    encoder, trained_on = load_encoder(config.encoder.weights)
+    encoder, trained = load_encoder(config.encoder.weights)
     out = config.out or evaluation_folder(config.encoder.weights)
+    name = NAMES[isinstance(encoder, HybridEncoder)]
     return evaluate(
         encoder,
-        random_encoder(encoder.config, config.seed),
+        random_encoder(encoder, config.seed),
         config,
         out,
-        name=NAME,
-        trained_on=trained_on,
+        name=f"{name}, {trained['mode']}" if "mode" in trained else name,
+        trained_on=trained.get("data"),
         figures=training_figures(config.encoder.weights),
     )
 

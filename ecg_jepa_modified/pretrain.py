@@ -12,6 +12,7 @@ import torch
 from tqdm import tqdm
 
 from ecg_jepa_modified.config import PretrainConfig
+from ecg_jepa_modified.hybrid import fit_features
 from ecg_jepa_modified.masking import draw_mask
 from ecg_jepa_modified.model import ECGJEPA
 from ecg_jepa_modified.monitors import Monitors
@@ -43,6 +44,8 @@ def pretrain(config: PretrainConfig) -> Path:
         optimizer = make_optimizer(model, optim)
         schedule = make_schedule(optimizer, optim, steps_per_epoch)
         step = run.resume(model, optimizer=optimizer)
+        if step == 0:  # a resumed run has the scales in its checkpoint
+            fit_features([model.encoder, model.target_encoder], store, train)
         monitors = Monitors(config, store, preprocess, run)
 
         for epoch in range(step // steps_per_epoch, optim.epochs):

@@ -37,8 +37,13 @@ class OptimConfig(Section):
         return self.lr * self.batch_size / self.lr_reference_batch if self.lr_reference_batch else self.lr
 
 
-def make_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
+def make_optimizer(model: nn.Module, config: OptimConfig, layer_decay: float | None = None) -> torch.optim.Optimizer:
     """The optimizer by timm's name, weight decay on matrices only.
+
+    Args:
+        model: parameters that take no gradient are left out; `group_matcher` tells its layers (timm).
+        config: how to train.
+        layer_decay: the learning rate of each layer is this much below the next one's; None: the same for all.
 
     Raises:
         UserError: timm knows no such optimizer.
@@ -53,6 +58,7 @@ def make_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimiz
         opt=config.optimizer,
         lr=config.peak_lr,
         weight_decay=config.weight_decay,
+        layer_decay=layer_decay,
         **betas,
     )
 

@@ -71,6 +71,7 @@ class Run:
 
     def __init__(self, config: RunConfig, resolved: Section, method: str) -> None:
         self.config, self.resolved, self.method = config, resolved, method
+        self._owns_ranks = not dist.is_initialized()  # a run within a run leaves the process group to the outer one
         self.rank, self.world_size, local_rank = _join_ranks()
         self.device = pick_device(config.device, local_rank)
         self.out = config.out
@@ -114,7 +115,7 @@ class Run:
             self._log_file.close()
         if self._board:
             self._board.close()
-        if self.world_size > 1:
+        if self.world_size > 1 and self._owns_ranks:
             dist.destroy_process_group()
 
     # ------------------------------------------------------------ model and step

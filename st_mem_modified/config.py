@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from shared.config import RepoPath, Section
 from shared.data.spec import DataConfig, InputSpec
+from shared.evaluation import finetune_config as shared_finetune
 from shared.evaluation.context import EvaluateConfig
 from shared.optim import OptimConfig
 from shared.run import RunConfig
@@ -60,6 +61,8 @@ class ModelConfig(Section):
 
     @model_validator(mode="after")
     def _whole_patches(self) -> ModelConfig:
+        if self.input.features:
+            raise ValueError("input.features: ST-MEM takes signals only; features enter ecg_jepa_modified")
         if self.input.num_samples % self.patch_size:
             raise ValueError(
                 f"input.num_samples {self.input.num_samples} is not a multiple of patch_size {self.patch_size}"
@@ -93,6 +96,12 @@ class PretrainConfig(Section):
         if (self.tokenizer is not None) != (self.objective == "masked_tokens"):
             raise ValueError("objective=masked_tokens and tokenizer=RUN belong together: give both or neither")
         return self
+
+
+class FinetuneConfig(shared_finetune.FinetuneConfig):
+    """`python -m st_mem_modified.finetune`."""
+
+    model: ModelConfig = Field(default_factory=ModelConfig, description="read only where encoder.weights is not given")
 
 
 class EvaluatedConfig(Section):

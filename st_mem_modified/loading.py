@@ -18,6 +18,7 @@ from st_mem_modified.triplet_model import TripletModel
 from st_mem_modified.vqvae import VQVAE
 
 Weights = Mapping[str, Tensor]
+FINETUNED = "st_mem_finetuned"
 
 
 def load_model(weights: Path) -> tuple[nn.Module, dict[str, Any]]:
@@ -83,8 +84,8 @@ def _load_stmem(state: Weights, config: Mapping[str, Any], path: Path) -> nn.Mod
     return model
 
 
-def _load_masked_tokens(state: Weights, config: Mapping[str, Any], path: Path) -> nn.Module:
-    """The encoder; its decoder speaks codes, which are of use only in training."""
+def _load_encoder_alone(state: Weights, config: Mapping[str, Any], path: Path) -> nn.Module:
+    """The encoder; a decoder that speaks codes, or a classifier's head, is of use only in training."""
     encoder = STMEMEncoder(ModelConfig.model_validate(config["model"]))
     load_state(encoder, {k.removeprefix("encoder."): v for k, v in state.items() if k.startswith("encoder.")}, path)
     return encoder
@@ -104,7 +105,8 @@ def _load_vqvae(state: Weights, config: Mapping[str, Any], path: Path) -> nn.Mod
 
 LOADERS: dict[str, Callable[[Weights, Mapping[str, Any], Path], nn.Module]] = {
     "st_mem": _load_stmem,
-    "st_mem_masked_tokens": _load_masked_tokens,
+    "st_mem_masked_tokens": _load_encoder_alone,
+    FINETUNED: _load_encoder_alone,
     "st_mem_triplet": _load_triplet,
     "st_mem_vqvae": _load_vqvae,
 }

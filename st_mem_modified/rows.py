@@ -18,6 +18,7 @@ from shared.errors import UserError
 from shared.evaluation.bootstrap import Resamples
 from shared.evaluation.context import RANDOM, Context, EvaluateConfig, Figure, Result
 from shared.evaluation.evaluate import evaluate, evaluation_folder, make_split
+from shared.evaluation.outside import evaluate_outside
 from shared.evaluation.plots import plot_embeddings
 from shared.evaluation.protocols import PROTOCOLS
 from shared.evaluation.report import format_interval
@@ -66,6 +67,8 @@ def run_evaluation(config: EvaluateConfig) -> Path:
     Raises:
         UserError: no weights were named.
     """
+    if config.encoder.module is not None:
+        return evaluate_outside(config)
     if config.encoder.weights is None:
         raise UserError("encoder.weights is not set: give a run folder, a model.safetensors or a released .pth.")
     model, trained = load_model(config.encoder.weights)
@@ -128,8 +131,8 @@ class EmbedAs(nn.Module):
 
 
 def _plain_rows(model: nn.Module, trained: Mapping[str, Any]) -> Rows:
-    codes = trained.get("objective") == "masked_tokens"
-    return Rows("ST-MEM of masked codes" if codes else "ST-MEM", encoder_of(model))
+    of = " of masked codes" if trained.get("objective") == "masked_tokens" else ""
+    return Rows(f"ST-MEM{of}, {trained['mode']}" if "mode" in trained else f"ST-MEM{of}", encoder_of(model))
 
 
 def _triplet_rows(model: TripletModel, trained: Mapping[str, Any]) -> Rows:

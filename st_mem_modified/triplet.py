@@ -6,7 +6,6 @@ python -m st_mem_modified.triplet configs/st_mem/triplet.yaml encoder.weights=ru
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from shared.evaluation.plots import plot_log
 from shared.evaluation.tasks import make_task
 from shared.optim import make_optimizer, make_schedule
 from shared.run import Run, exit_on_stop, require_finite
+from shared.selection import Best
 from st_mem_modified.config_triplet import TripletConfig
 from st_mem_modified.loading import load_encoder
 from st_mem_modified.rows import run_evaluation
@@ -40,29 +40,6 @@ CURVES = {
     "validation kNN AUROC": ("val_auroc",),
     "lr": ("lr",),
 }
-
-
-@dataclass
-class Best:
-    """The weights with the highest validation score so far."""
-
-    score: float = -1.0
-    epoch: int = 0
-    weights: dict[str, Tensor] | None = None
-
-    def offer(self, score: float, epoch: int, model: TripletModel) -> None:
-        """Keep the model's weights where they score higher; of equals the first."""
-        if score > self.score:
-            self.score, self.epoch = score, epoch
-            self.weights = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
-
-    def state_dict(self) -> dict[str, Any]:
-        """For a resumed run."""
-        return {"score": self.score, "epoch": self.epoch, "weights": self.weights}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """From a checkpoint."""
-        self.score, self.epoch, self.weights = state["score"], state["epoch"], state["weights"]
 
 
 class Inputs:

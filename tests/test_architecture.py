@@ -15,11 +15,12 @@ METHODS = ("st_mem_modified", "ecg_jepa_modified")
 PACKAGES = ("shared", *METHODS)
 
 FEATURES = {"features", "feature_scaler", "beats", "delineation"}
-TRAINING = {"checkpoints", "optim", "run"}
+TRAINING = {"checkpoints", "optim", "run", "selection"}
 GROUND = {"config", "errors", "leads"}
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "nn": set(),
+    "sweep": {"config", "errors"},
     "config": {"errors"},
     "leads": {"errors"},
     **{part: {"config", "errors", "checkpoints"} for part in TRAINING},

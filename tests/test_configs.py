@@ -25,6 +25,9 @@ CLASSES: dict[str, type[Section] | Callable[[Mapping[str, Any]], type[Section]]]
     "configs/st_mem/pretrain*.yaml": st_mem_modified.config.PretrainConfig,
     "configs/demo/st_mem_pretrain*.yaml": st_mem_modified.config.PretrainConfig,
     "configs/st_mem/inference*.yaml": EvaluateConfig,
+    "configs/st_mem/finetune*.yaml": st_mem_modified.config.FinetuneConfig,
+    "configs/st_mem/linear_probe*.yaml": st_mem_modified.config.FinetuneConfig,
+    "configs/demo/st_mem_finetune*.yaml": st_mem_modified.config.FinetuneConfig,
     "configs/demo/st_mem_inference*.yaml": EvaluateConfig,
     "configs/st_mem/triplet*.yaml": TripletConfig,
     "configs/demo/st_mem_triplet*.yaml": TripletConfig,
@@ -35,7 +38,13 @@ CLASSES: dict[str, type[Section] | Callable[[Mapping[str, Any]], type[Section]]]
     "configs/ecg_jepa/pretrain*.yaml": ecg_jepa_modified.config.PretrainConfig,
     "configs/demo/ecg_jepa_pretrain*.yaml": ecg_jepa_modified.config.PretrainConfig,
     "configs/ecg_jepa/inference*.yaml": EvaluateConfig,
+    "configs/ecg_jepa/finetune*.yaml": ecg_jepa_modified.config.FinetuneConfig,
+    "configs/ecg_jepa/linear_probe*.yaml": ecg_jepa_modified.config.FinetuneConfig,
+    "configs/demo/ecg_jepa_finetune*.yaml": ecg_jepa_modified.config.FinetuneConfig,
     "configs/demo/ecg_jepa_inference*.yaml": EvaluateConfig,
+    "configs/ablations/hybrid_*.yaml": ecg_jepa_modified.config.PretrainConfig,
+    "configs/demo/ecg_jepa_hybrid_pretrain*.yaml": ecg_jepa_modified.config.PretrainConfig,
+    "configs/demo/ecg_jepa_hybrid_inference*.yaml": EvaluateConfig,
 }
 """File-name pattern → the class that reads it; a new kind of YAML gets its line here."""
 

@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from shared.beats import find_beats, to_lattice
+from shared.data.sources.ludb import read_annotations
 from shared.data.synthetic import draw_patients, render
 from shared.features import extract_features
 from shared.leads import LEADS
@@ -58,30 +59,8 @@ def read_ludb(folder: Path, lead: str = "II", records: range = range(1, 51)) -> 
         path = str(folder / "data" / str(number))
         record = wfdb.rdrecord(path)
         row = [name.lower() for name in record.sig_name].index(lead.lower())
-        marks = wfdb.rdann(path, lead.lower())
-        waves = list(zip(marks.symbol, marks.sample / LUDB_FS, strict=True))
-        peaks = np.array([at for symbol, at in waves if symbol == "N"])
-        result.append(Annotated(record.p_signal[:, row], peaks, annotated_intervals(waves)))
+        result.append(Annotated(record.p_signal[:, row], *read_annotations(Path(path), lead)))
     return result
-
-
-def annotated_intervals(marks: list[tuple[str, float]]) -> dict[str, list[float]]:
-    """PR, QRS and QT (ms) of the beats whose waves are bounded: `(`, peak, `)` in a row."""
-    waves = [
-        (symbol, marks[i - 1][1], marks[i + 1][1])
-        for i, (symbol, _) in enumerate(marks)
-        if symbol in "pNt" and 0 < i < len(marks) - 1 and marks[i - 1][0] == "(" and marks[i + 1][0] == ")"
-    ]
-    found: dict[str, list[float]] = {name: [] for name in INTERVALS}
-    for i, (symbol, begin, end) in enumerate(waves):
-        if symbol != "N":
-            continue
-        found["qrs_ms"].append(1000 * (end - begin))
-        if i and waves[i - 1][0] == "p" and begin - waves[i - 1][1] < 0.5:
-            found["pr_ms"].append(1000 * (begin - waves[i - 1][1]))
-        if i + 1 < len(waves) and waves[i + 1][0] == "t" and waves[i + 1][2] - begin < 0.8:
-            found["qt_ms"].append(1000 * (waves[i + 1][2] - begin))
-    return found
 
 
 def score_peaks(found: np.ndarray, truth: np.ndarray) -> tuple[int, int, int]:

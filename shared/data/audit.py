@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,9 +11,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from shared.features import VALUES
+
 
 def make_audit(
-    records: pd.DataFrame, left_out: Sequence[dict[str, str]], num_records: int, seconds: float, labels: Sequence[str]
+    records: pd.DataFrame,
+    left_out: Sequence[dict[str, str]],
+    num_records: int,
+    seconds: float,
+    labels: Sequence[str],
+    features: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Summary of one preparation, ready for JSON.
 
@@ -22,6 +30,7 @@ def make_audit(
         num_records: records in the index, usable or not.
         seconds: wall time.
         labels: label columns of the table.
+        features: channels that were measured.
     """
     groups = records.groupby("digest").record.agg(list)
     residual = records.limb_residual_mv.to_numpy(float)
@@ -47,6 +56,20 @@ def make_audit(
         "folds": {str(k): int(v) for k, v in records.fold.value_counts().sort_index().items()},
         "labels": {name: dict(sorted(counts.items())) for name, counts in counted.items() if counts},
         "without_label": {name: int((records[name].str.len() == 0).sum()) for name in labels if counted[name]},
+        **({"features": _count_missing(records, features)} if features else {}),
+    }
+
+
+def _count_missing(records: pd.DataFrame, features: Sequence[str]) -> dict[str, Any]:
+    """How many segments lack a channel or a value altogether, which leads were measured in, and what was noted how often."""
+    missing = Counter(name for names in records.missing_features for name in names)
+    # "clipped in 2 of 9 beats" and "clipped in 3 of 8 beats" are one kind of note.
+    notes = Counter(re.sub(r"\d+", "n", note) for noted in records.feature_notes for note in noted)
+    return {
+        "missing": {name: missing[name] for name in features},
+        "missing_values": {name: int(records[name].isna().sum()) for name in VALUES},
+        "leads": {str(k) or "none": int(v) for k, v in records.feature_lead.value_counts().items()},
+        "notes": dict(notes.most_common()),
     }
 
 
@@ -80,4 +103,10 @@ def print_audit(audit: dict[str, Any], out: Path) -> None:
         shown = ", ".join(f"{label} {count}" for label, count in sorted(counts.items(), key=lambda x: -x[1])[:8])
         more = f", … ({len(counts)} in all)" if len(counts) > 8 else ""
         lines.append(f"{name:<12} {shown}{more}; without any: {audit['without_label'][name]}")
+    if "features" in audit:
+        found = audit["features"]
+        lacking = {**found["missing"], **found["missing_values"]}
+        shown = ", ".join(f"{name} {count}" for name, count in lacking.items() if count)
+        leads = ", ".join(f"{count} in {lead}" for lead, count in found["leads"].items())
+        lines.append(f"features     measured: {leads}; segments without: {shown or 'none'}")
     print("\n".join(lines))

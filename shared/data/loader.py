@@ -18,6 +18,7 @@ from shared.errors import UserError
 class EpochBatches(Dataset[tuple[Tensor, Tensor]]):
     """The batches of one epoch: item b is the whole batch b, `(signals [n, L, T] int16, record indices [n])`.
 
+    Where the spec has features, signals are `[n, L + F, T]` float32, as `ECGStore.read_windows` gives them; so below.
     Records are shuffled over all ranks and dealt out by rank; an incomplete last batch is left out, so that every step
     of every rank has the same size. Windows start at a random sample.
 
@@ -104,6 +105,6 @@ def read_validation(store: ECGStore, spec: InputSpec, folds: tuple[int, ...] | N
     A few hundred records give a loss with three digits; more would only cost time each epoch.
     """
     if folds is None:
-        return torch.empty(0, len(spec.leads), spec.num_samples, dtype=torch.int16)
+        return torch.empty(0, len(spec.leads) + len(spec.features), spec.num_samples, dtype=torch.int16)
     indices = store.select(folds)[:most]
     return torch.cat(list(eval_batches(store, indices, spec, most)))[:, 0]

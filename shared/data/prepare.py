@@ -21,6 +21,7 @@ from shared.data.audit import make_audit, print_audit
 from shared.data.sources import SOURCES
 from shared.data.sources.base import PrepareConfig, RecordError, Recording
 from shared.data.store import MICROVOLT, ECGStore, StoreError, StoreWriter
+from shared.features import VALUES, extract_features
 from shared.leads import LeadError, arrange_leads, limb_residual
 
 FS_RANGE = (50.0, 5000.0)
@@ -28,6 +29,7 @@ FLAT_MV = 0.005
 """A lead that moves less than this over a whole segment carries no ECG."""
 CLIPPED_MS = 40.0
 """A lead that rests on its own extreme value this long was cut off by the amplifier or the converter."""
+FLOAT16_MAX = float(np.finfo(np.float16).max)
 
 
 def prepare(config: PrepareConfig) -> ECGStore:
@@ -40,6 +42,8 @@ def prepare(config: PrepareConfig) -> ECGStore:
         UserError: the database is not where `root` says, or its tables lack a column.
     """
     settings = config.model_dump(mode="json", exclude={"workers", "backend", "chunk", "overwrite", "out"})
+    if not config.features:  # a store without is the same as it was before features could be asked for
+        del settings["features"]
     if config.out.exists() and not config.overwrite:
         return _reuse(config, settings)
     if config.out.exists() and not (config.out / "store.json").is_file():
@@ -51,11 +55,11 @@ def prepare(config: PrepareConfig) -> ECGStore:
     rows: list[dict[str, Any]] = []
     left_out: list[dict[str, str]] = []
     chunks = [index.iloc[i : i + config.chunk] for i in range(0, len(index), config.chunk)]
-    with StoreWriter(config.out, len(config.leads), num_samples, config.shard) as writer:
-        for signals, chunk_rows, chunk_left_out in tqdm(
+    with StoreWriter(config.out, len(config.leads), num_samples, config.shard, len(config.features)) as writer:
+        for signals, features, chunk_rows, chunk_left_out in tqdm(
             _process_all(config, chunks), total=len(chunks), desc=f"prepare {config.source}", unit="chunk", disable=None
         ):
-            writer.add(signals)
+            writer.add(signals, features)
             rows.extend(chunk_rows)
             left_out.extend(chunk_left_out)
         if not rows:
@@ -63,7 +67,7 @@ def prepare(config: PrepareConfig) -> ECGStore:
             raise StoreError(f"none of {len(index)} records could be used. First: {reasons}")
         records = _table(rows, source.LABELS)
         seconds = time.perf_counter() - started
-        audit = make_audit(records, left_out, len(index), seconds, source.LABELS)
+        audit = make_audit(records, left_out, len(index), seconds, source.LABELS, config.features)
         classes = {name: sorted({x for labels in records[name] for x in labels}) for name in source.LABELS}
         meta = {
             "fs": config.fs,
@@ -71,6 +75,7 @@ def prepare(config: PrepareConfig) -> ECGStore:
             "num_samples": num_samples,
             "labels": {name: names for name, names in classes.items() if names},
             "made_by": settings,
+            **({"features": list(config.features)} if config.features else {}),
         }
         writer.finish(records, meta, audit)
     print_audit(audit, config.out)
@@ -92,7 +97,7 @@ def _reuse(config: PrepareConfig, settings: dict[str, Any]) -> ECGStore:
     return store
 
 
-Chunk = tuple[np.ndarray, list[dict[str, Any]], list[dict[str, str]]]
+Chunk = tuple[np.ndarray, np.ndarray, list[dict[str, Any]], list[dict[str, str]]]
 
 
 def _process_all(config: PrepareConfig, chunks: Sequence[pd.DataFrame]) -> Iterator[Chunk]:
@@ -108,10 +113,11 @@ def process_chunk(config: PrepareConfig, index: pd.DataFrame) -> Chunk:
     """Read and check a few records.
 
     Returns:
-        `(signals [n, L, T] int16, one row per segment, what was left out and why)`.
+        `(signals [n, L, T] int16, features [n, F, T] float16, one row per segment, what was left out and why)`.
     """
     num_samples = round(config.seconds * config.fs)
     signals: list[np.ndarray] = []
+    features: list[np.ndarray] = []
     rows: list[dict[str, Any]] = []
     left_out: list[dict[str, str]] = []
     lines = ({str(key): value for key, value in line.items()} for line in index.to_dict("records"))
@@ -130,13 +136,42 @@ def process_chunk(config: PrepareConfig, index: pd.DataFrame) -> Chunk:
                 quantised = np.clip(np.rint(ecg / MICROVOLT), -32768, 32767).astype(np.int16)
                 signals.append(quantised)
                 digest = hashlib.blake2b(quantised.data, digest_size=16).hexdigest()
-                rows.append(
-                    {"source": config.source, **meta, **result.info, "segment": segment, "digest": digest, **flags}
-                )
+                row = {"source": config.source, **meta, **result.info, "segment": segment, "digest": digest, **flags}
+                if config.features:
+                    channels, measured = _measure(config, quantised)
+                    features.append(channels)
+                    row |= measured
+                rows.append(row)
         except RecordError as error:
             left_out.append(_left_out(meta, error.reason, error.detail))
     stacked = np.stack(signals) if signals else np.empty((0, len(config.leads), num_samples), np.int16)
-    return stacked, rows, left_out
+    channels = np.stack(features) if features else np.empty((len(rows), 0, num_samples), np.float16)
+    return stacked, channels, rows, left_out
+
+
+def _measure(config: PrepareConfig, signal: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
+    """Features of one segment as it is stored, and its columns of records.parquet.
+
+    Args:
+        config: which features, the store's rate and leads.
+        signal: `[L, T]` int16, µV.
+
+    Returns:
+        `(channels [F, T] float16, NaN where missing, columns)`: every name of `VALUES` (NaN where missing), the lead
+        measured in, what a reader should know, and the channels without a single sample.
+    """
+    try:
+        found = extract_features(signal * MICROVOLT, config.fs, config.leads, config.features)
+    except Exception as error:  # no record stops the run, whatever a library makes of it
+        channels = np.full((len(config.features), signal.shape[1]), np.nan, np.float16)
+        columns: dict[str, Any] = dict.fromkeys(VALUES, float("nan"))
+        columns |= {"feature_lead": "", "feature_notes": [f"failed: {type(error).__name__}: {error}"]}
+        return channels, {**columns, "missing_features": list(config.features)}
+    # mV, ms and bpm lie far inside float16; an artefact beyond must not become infinite.
+    channels = np.where(found.valid, np.clip(found.channels, -FLOAT16_MAX, FLOAT16_MAX), np.nan).astype(np.float16)
+    missing = [name for name, valid in zip(found.names, found.valid, strict=True) if not valid.any()]
+    columns = {**found.values, "feature_lead": found.lead, "feature_notes": list(found.notes)}
+    return channels, {**columns, "missing_features": missing}
 
 
 def _left_out(meta: Mapping[str, Any], reason: str, detail: str) -> dict[str, str]:

@@ -2,19 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from shared.config import RepoPath, Section
+from shared.features import FEATURES, check_names
 from shared.leads import LEADS, parse_leads
+
+
+def parse_features(features: str | Sequence[str]) -> tuple[str, ...]:
+    """Read a selection of features: names of `FEATURES` in the order wanted, `all`, or nothing.
+
+    Raises:
+        UserError: an unknown or repeated name.
+    """
+    names = [part.strip() for part in features.split(",")] if isinstance(features, str) else list(features)
+    if names == ["all"]:
+        return tuple(FEATURES)
+    return check_names(names) if names else ()
 
 
 class InputSpec(Section):
     """What a model's input is. Part of its config and checkpoint; every evaluation applies it from there."""
 
     fs: float = Field(250.0, gt=0, le=10_000, description="sampling rate, Hz")
-    leads: tuple[str, ...] = Field(LEADS, description="names in order, or a group: all, limb, precordial, independent")
+    leads: tuple[str, ...] = Field(
+        LEADS, description="names in order, or a group: all, limb, precordial, independent; none with features only"
+    )
+    features: tuple[str, ...] = Field(
+        (), description="rows of measurements below the leads, names of shared.features.FEATURES, or all"
+    )
     num_samples: int = Field(2250, ge=1, description="window length, samples")
     highpass: float | None = Field(None, gt=0, description="Hz; zero-phase Butterworth of order 5, before the low-pass")
     lowpass: float | None = Field(None, gt=0, description="Hz; zero-phase Butterworth of order 5")
@@ -25,10 +44,17 @@ class InputSpec(Section):
     @field_validator("leads", mode="before")
     @classmethod
     def _names(cls, value: object) -> object:
-        return parse_leads(value) if isinstance(value, str | list | tuple) else value
+        return parse_leads(value) if isinstance(value, str | list | tuple) and value else value
+
+    @field_validator("features", mode="before")
+    @classmethod
+    def _features(cls, value: object) -> object:
+        return parse_features(value) if isinstance(value, str | list | tuple) else value
 
     @model_validator(mode="after")
     def _band(self) -> InputSpec:
+        if not self.features:
+            parse_leads(self.leads)  # no lead and no feature is no input
         for name, edge in (("highpass", self.highpass), ("lowpass", self.lowpass)):
             if edge is not None and edge >= self.fs / 2:
                 raise ValueError(f"{name} {edge:g} Hz is not below half the sampling rate ({self.fs / 2:g} Hz)")

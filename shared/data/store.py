@@ -1,6 +1,7 @@
 """The store: what training reads. int16 signals at 1 µV a step, memory-mapped, beside a table of records.
 
     signals-00000.npy …   int16 [record, lead, sample]
+    features-00000.npy …  float16 [record, feature, sample], NaN where missing; only where features were asked for
     records.parquet       one row per segment: source, record, segment, patient, age, sex, fold, labels, quality flags
     store.json            format version, fs, leads, length, how it was made, a fingerprint
     audit.json            what was read, left out and why
@@ -41,6 +42,7 @@ class ECGStore:
     Attributes:
         fs: Hz.
         leads: names of the rows of every signal.
+        features: names of the measurements beside them, in the units of `shared.features.FEATURES`; often none.
         num_samples: samples per segment.
         records: DataFrame, one row per segment, row i belonging to signal i.
         fingerprint: changes with any signal or setting.
@@ -52,6 +54,7 @@ class ECGStore:
         self.meta = meta
         self.fs: float = float(meta["fs"])
         self.leads: tuple[str, ...] = tuple(meta["leads"])
+        self.features: tuple[str, ...] = tuple(meta.get("features", ()))
         self.num_samples: int = int(meta["num_samples"])
         self.fingerprint: str = meta["fingerprint"]
         try:
@@ -60,9 +63,14 @@ class ECGStore:
             raise StoreError(
                 f"{self.path / 'records.parquet'} cannot be read ({error}). Prepare the store again."
             ) from None
-        self._shards = [_open_shard(self.path / name, self.leads, self.num_samples) for name in meta["shards"]]
+        shape = (len(self.leads), self.num_samples)
+        self._shards = [_open_shard(self.path / name, np.int16, shape) for name in meta["shards"]]
+        shape = (len(self.features), self.num_samples)
+        names = [feature_shard(name) for name in meta["shards"]] if self.features else []
+        self._feature_shards = [_open_shard(self.path / name, np.float16, shape) for name in names]
         self._starts = np.cumsum([0] + [len(shard) for shard in self._shards])
-        if self._starts[-1] != len(self.records):
+        lengths = {tuple(map(len, shards)) for shards in (self._shards, self._feature_shards or self._shards)}
+        if self._starts[-1] != len(self.records) or len(lengths) > 1:
             raise StoreError(
                 f"{self.path} is damaged: {self._starts[-1]} signals for {len(self.records)} rows. Prepare it again."
             )
@@ -88,10 +96,10 @@ class ECGStore:
             indices: `[n]` records; negative ones count from the end.
             starts: `[n]` first samples.
             length: samples per window.
-            rows: lead rows to take, in order; None takes all.
+            rows: lead rows to take, in order, then feature rows (counted on from the leads); None takes all leads.
 
         Returns:
-            `[n, len(rows), length]` int16, in µV.
+            `[n, len(rows), length]`: int16 in µV; with features float32, the leads in mV and missing samples NaN.
 
         Raises:
             IndexError: a record or a window lies outside the store.
@@ -101,20 +109,49 @@ class ECGStore:
             raise IndexError(f"record {int(indices.max())} asked of a store of {len(self)} records ({self.path}).")
         if len(starts) and (starts.min() < 0 or starts.max() + length > self.num_samples):
             raise IndexError(f"a window of {length} samples reaches beyond the stored {self.num_samples} samples.")
+        lead_rows, feature_rows = self.split_rows(rows)
+        signals = self._read(self._shards, len(self.leads), lead_rows, indices, starts, length)
+        if not feature_rows:
+            return signals
+        features = self._read(self._feature_shards, len(self.features), feature_rows, indices, starts, length)
+        out = np.empty((len(indices), len(lead_rows) + len(feature_rows), length), dtype=np.float32)
+        np.multiply(signals, np.float32(MICROVOLT), out=out[:, : len(lead_rows)])
+        out[:, len(lead_rows) :] = features
+        return out
+
+    def split_rows(self, rows: Sequence[int] | None) -> tuple[list[int], list[int]]:
+        """Rows as `read_windows` takes them: those of the leads, and those of the features counted from 0.
+
+        Raises:
+            IndexError: a row that is not there, or a lead after a feature.
+        """
+        num_leads, num = len(self.leads), len(self.leads) + len(self.features)
+        rows = list(range(num_leads)) if rows is None else list(rows)
+        lead_rows = [row for row in rows if row < num_leads]
+        feature_rows = [row - num_leads for row in rows[len(lead_rows) :]]
+        if rows and (min(rows) < 0 or max(rows) >= num or (feature_rows and min(feature_rows) < 0)):
+            raise IndexError(
+                f"rows {rows} asked of {num_leads} leads, then {len(self.features)} features ({self.path})."
+            )
+        return lead_rows, feature_rows
+
+    def _read(
+        self, shards: list[np.ndarray], num: int, rows: list[int], indices: np.ndarray, starts: np.ndarray, length: int
+    ) -> np.ndarray:
+        """Windows `[n, len(rows), length]` of shards `[record, num, sample]`."""
         # A slice copies whole rows at memory speed; a list of rows gathers and is needed only for a real subset.
-        lead_rows: Any = slice(None) if rows is None or list(rows) == list(range(len(self.leads))) else list(rows)
-        num_leads = len(self.leads) if rows is None else len(rows)
-        out = np.empty((len(indices), num_leads, length), dtype=np.int16)
+        chosen: Any = slice(None) if rows == list(range(num)) else rows
+        out = np.empty((len(indices), len(rows), length), dtype=shards[0].dtype)
         shard_of = np.searchsorted(self._starts, indices, side="right") - 1
         for i, (index, shard, start) in enumerate(zip(indices, shard_of, starts, strict=True)):
-            out[i] = self._shards[shard][index - self._starts[shard], lead_rows, start : start + length]
+            out[i] = shards[shard][index - self._starts[shard], chosen, start : start + length]
         return out
 
     def rows_for(self, spec: InputSpec) -> list[int]:
-        """Rows of the spec's leads, after checking that this store can serve the spec.
+        """Rows of the spec's leads and then of its features, after checking that this store can serve the spec.
 
         Raises:
-            StoreError: another sampling rate, too short, or a lead is missing.
+            StoreError: another sampling rate, too short, or a lead or feature is missing.
         """
         if spec.fs != self.fs:
             raise StoreError(
@@ -125,8 +162,16 @@ class ECGStore:
                 f"the model takes {spec.num_samples} samples but the store {self.path} holds segments of {self.num_samples}: "
                 f"prepare one with seconds={spec.num_samples / spec.fs:g} or more."
             )
+        missing = [name for name in spec.features if name not in self.features]
+        if missing:
+            there = f"has only {', '.join(self.features)}" if self.features else "was prepared without features"
+            raise StoreError(
+                f"the model takes the features {', '.join(missing)}, but the store {self.path} {there}: prepare one with "
+                f"features=[{', '.join(spec.features)}], or features=all."
+            )
         try:
-            return lead_indices(spec.leads, self.leads)
+            leads = lead_indices(spec.leads, self.leads)
+            return leads + [len(self.leads) + self.features.index(name) for name in spec.features]
         except LeadError as error:
             raise StoreError(f"the store {self.path} cannot serve the model: {error}") from None
 
@@ -148,13 +193,14 @@ class ECGStore:
 class StoreWriter:
     """Writes a store under a temporary name; `finish` renames it. Used as a context: an exception removes what was written."""
 
-    def __init__(self, path: Path, num_leads: int, num_samples: int, shard: int) -> None:
+    def __init__(self, path: Path, num_leads: int, num_samples: int, shard: int, num_features: int = 0) -> None:
         self.path = path
         self.folder = path.with_name(f".{path.name}.partial-{os.getpid()}")
-        self.shape = (num_leads, num_samples)
+        self.shape, self.feature_shape = (num_leads, num_samples), (num_features, num_samples)
         self.shard = shard
         self.shards: list[str] = []
         self._buffer: list[np.ndarray] = []
+        self._features: list[np.ndarray] = []
         self._digest = hashlib.blake2b(digest_size=16)
 
     def __enter__(self) -> StoreWriter:
@@ -168,14 +214,23 @@ class StoreWriter:
         if isinstance(error, OSError):
             raise StoreError(f"{self.path} could not be written ({error}); nothing of it is left.") from error
 
-    def add(self, signals: np.ndarray) -> None:
-        """Append segments `[n, L, T]` int16."""
+    def add(self, signals: np.ndarray, features: np.ndarray | None = None) -> None:
+        """Append segments `[n, L, T]` int16 and, where the store has any, their features `[n, F, T]` float16."""
         if not len(signals):
             return
         if signals.shape[1:] != self.shape or signals.dtype != np.int16:
             raise AssertionError(f"segments {signals.shape} {signals.dtype} for a store of {self.shape} int16")
         self._digest.update(np.ascontiguousarray(signals).data)
         self._buffer.append(signals)
+        if self.feature_shape[0]:
+            if (
+                features is None
+                or features.shape != (len(signals), *self.feature_shape)
+                or features.dtype != np.float16
+            ):
+                raise AssertionError(f"no features {self.feature_shape} float16 for each of {len(signals)} segments")
+            self._digest.update(np.ascontiguousarray(features).data)
+            self._features.append(features)
         if sum(map(len, self._buffer)) >= self.shard:
             self._flush()
 
@@ -205,17 +260,25 @@ class StoreWriter:
             np.save(self.folder / name, np.concatenate(self._buffer))
             self.shards.append(name)
             self._buffer = []
+            if self._features:
+                np.save(self.folder / feature_shard(name), np.concatenate(self._features))
+                self._features = []
 
 
-def _open_shard(path: Path, leads: Sequence[str], num_samples: int) -> np.ndarray:
-    """One memory-mapped signal file, checked against what store.json says of it."""
+def feature_shard(name: str) -> str:
+    """Name of the features' file that belongs to a signals' file."""
+    return name.replace("signals", "features", 1)
+
+
+def _open_shard(path: Path, dtype: type[np.generic], shape: tuple[int, int]) -> np.ndarray:
+    """One memory-mapped file of signals or features, checked against what store.json says of it."""
     try:
         shard = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
         raise StoreError(f"{path} cannot be read ({error}). Prepare the store again.") from None
-    if shard.dtype != np.int16 or shard.shape[1:] != (len(leads), num_samples):
+    if shard.dtype != dtype or shard.shape[1:] != shape:
         raise StoreError(
-            f"{path} holds {shard.dtype} {shard.shape[1:]}, store.json says int16 {(len(leads), num_samples)}. "
+            f"{path} holds {shard.dtype} {shard.shape[1:]}, store.json says {dtype.__name__} {shape}. "
             "Prepare the store again."
         )
     return shard

@@ -44,6 +44,8 @@ def filter_matrix(spec: InputSpec) -> Tensor | None:
 class Preprocess(nn.Module):
     """Stored integers to the model's input, as its InputSpec says.
 
+    Rows of features, below the leads, pass through as they are: the model scales them itself.
+
     Args:
         spec: the contract; filter and standardisation come from it.
     """
@@ -61,15 +63,20 @@ class Preprocess(nn.Module):
         """Scale, filter, standardise.
 
         Args:
-            ecg: `[B, L, T]`, int16 in µV or float in mV, with T = spec.num_samples.
+            ecg: `[B, L, T]`, int16 in µV or float in mV, with T = spec.num_samples; `[B, L + F, T]` with features.
 
         Returns:
-            `[B, L, T]` float32.
+            float32 of the same shape.
         """
         ecg = self.millivolts(ecg)
-        mean, std = level_and_scale(ecg, self.spec.standardize)
+        leads = ecg[:, : len(self.spec.leads)] if self.spec.features else ecg
+        if not leads.shape[1]:
+            return ecg
+        mean, std = level_and_scale(leads, self.spec.standardize)
         # In place: fresh pages are most of the cost of a batch on a CPU.
-        return ecg if mean is None or std is None else ecg.sub_(mean).div_(std)
+        if mean is not None and std is not None:
+            leads.sub_(mean).div_(std)
+        return ecg
 
     def with_scale(self, ecg: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """As `forward`, with the mean and deviation `[B, 1 or L, 1]` that bring a model's output back to mV."""
@@ -80,12 +87,15 @@ class Preprocess(nn.Module):
         return (ecg - mean) / std, mean, std
 
     def millivolts(self, ecg: Tensor) -> Tensor:
-        """Stored integers (or mV) to filtered float32 mV, `[B, L, T]`, always a copy."""
+        """Stored integers (or mV) to filtered float32 mV, `[B, L, T]`, always a copy; features stay as they are."""
         ecg = ecg.float().clone() if ecg.is_floating_point() else ecg.float().mul_(MICROVOLT)
         if self.matrix is not None:
             # In float32 whatever autocast says: bf16 would cost the small waves of the ECG.
             with torch.autocast(ecg.device.type, enabled=False):
-                ecg = ecg @ self.matrix
+                if not self.spec.features:
+                    return ecg @ self.matrix
+                leads = ecg[:, : len(self.spec.leads)]
+                leads.copy_(leads @ self.matrix)
         return ecg
 
 

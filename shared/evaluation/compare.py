@@ -19,11 +19,12 @@ import pandas as pd
 from shared.config import entry_point, repo_path
 from shared.errors import UserError
 from shared.evaluation.bootstrap import Resamples, difference_all, score_all
+from shared.evaluation.compare_plots import CONDITIONS, plot_conditions, plot_confusion, plot_roc
 from shared.evaluation.context import RANDOM, Figure, Result, Scores
 from shared.evaluation.plots import plot_scores
 from shared.evaluation.report import format_interval, metric_title, scores_table, write_report
 
-METRICS = ("auroc_macro", "auroc_weighted", "auprc_macro")
+METRICS = ("auroc_macro", "auroc_weighted", "auprc_macro", "sensitivity_at_95_macro", "ece_macro")
 """Scored anew from the stored predictions; metrics of decisions and of clusters are taken as they were scored."""
 KEYS = ["source", "record", "segment", "patient"]
 
@@ -68,15 +69,7 @@ def compare(runs: Sequence[Path], out: Path) -> Path:
     results = {protocol: compare_protocol(protocol, evaluated) for protocol in shared_protocols}
     out.mkdir(parents=True, exist_ok=True)
     write_tables(out, results)
-    predicting = {p: r.scores for p, r in results.items() if any("auroc_macro" in s for s in r.scores.values())}
-    figures = []
-    if predicting:
-        plot_scores(out / "figures" / "auroc_per_class.png", predicting, first.summary["classes"])
-        figures.append(Figure(out / "figures" / "auroc_per_class.png", "AUROC per class with 95 % intervals."))
-    for e in evaluated:
-        for file, caption in (("reconstruction", "reconstruction"), ("embeddings_tsne", "embeddings, t-SNE")):
-            if (e.folder / "figures" / f"{file}.png").is_file():
-                figures.append(Figure(e.folder / "figures" / f"{file}.png", f"{e.row}: {caption}."))
+    figures = draw_comparison(out / "figures", results, evaluated)
     return write_report(
         out / "report.html",
         title=f"{' and '.join(e.row for e in evaluated)}: {first.summary['task']}",
@@ -148,11 +141,48 @@ def compare_protocol(protocol: str, evaluated: Sequence[Evaluated]) -> Result:
     return Result(scores, differences, baseline=first.row)
 
 
+def draw_comparison(folder: Path, results: dict[str, Result], evaluated: Sequence[Evaluated]) -> list[Figure]:
+    """Per-class scores, ROC curves, confusion matrices, curves over conditions, and pictures of the runs themselves."""
+    first = evaluated[0]
+    classes = first.summary["classes"]
+    truth = first.predictions[[f"label_{c}" for c in classes]].to_numpy(bool)
+    figures = []
+    predicting = {p: r.scores for p, r in results.items() if any("auroc_macro" in s for s in r.scores.values())}
+    if predicting:
+        plot_scores(folder / "auroc_per_class.png", predicting, classes)
+        figures.append(Figure(folder / "auroc_per_class.png", "AUROC per class with 95 % intervals."))
+    for protocol in predicting:
+        scores = {e.row: e.scores_of(protocol, e.summary["name"]) for e in evaluated}
+        name = protocol.replace("_", " ")
+        path = folder / f"roc_{protocol}.png"
+        plot_roc(path, truth, scores, classes, f"ROC curves, {name}")
+        figures.append(Figure(path, f"ROC curves of {name}, test records; numbers are areas."))
+        path = folder / f"confusion_{protocol}.png"
+        if plot_confusion(path, truth, scores, classes, f"Confusion, {name}"):
+            caption = "records with one label, the highest score being the answer; rows sum to 100 %."
+            figures.append(Figure(path, f"Confusion matrices of {name}: {caption}"))
+    for protocol in CONDITIONS:
+        path = folder / f"{protocol}.png"
+        if protocol in results and plot_conditions(path, protocol, results[protocol].scores):
+            figures.append(Figure(path, f"{CONDITIONS[protocol][0]} of all runs, 95 % intervals."))
+    for e in evaluated:
+        for file, caption in (("reconstruction", "reconstruction"), ("embeddings_tsne", "embeddings, t-SNE")):
+            if (e.folder / "figures" / f"{file}.png").is_file():
+                figures.append(Figure(e.folder / "figures" / f"{file}.png", f"{e.row}: {caption}."))
+    return figures
+
+
+def is_summary(metric: str) -> bool:
+    """Whether a metric speaks of all classes: `auroc/MI` and the like are left to the CSV and the figures."""
+    group, slash, _ = metric.partition("/")
+    return not slash or group not in {"auroc", "auprc", "f1", "sensitivity_at_95", "ece"}
+
+
 def write_tables(out: Path, results: dict[str, Result]) -> None:
     """The same table for a spreadsheet, a readme and a paper."""
     long = scores_table(results)
     long.to_csv(out / "comparison.csv", index=False)
-    chosen = long[~long.metric.str.contains("/(?:CD|HYP|MI|NORM|STTC)$|auroc/", regex=True)].copy()
+    chosen = long[long.metric.map(is_summary)].copy()
     chosen["cell"] = [
         format_interval(line, "+" if "−" in line["row"] else "")  # type: ignore[arg-type]
         for line in chosen.to_dict("records")
@@ -168,11 +198,13 @@ def write_tables(out: Path, results: dict[str, Result]) -> None:
 
 def main(argv: Sequence[str]) -> None:
     """Entry point."""
-    options = dict(arg.split("=", 1) for arg in argv if "=" in arg)
+    # A sweep's folders have `=` in their names, so what is there is a run.
+    settings = [arg for arg in argv if "=" in arg and not repo_path(arg).exists()]
+    options = dict(arg.split("=", 1) for arg in settings)
     unknown = set(options) - {"out"}
     if unknown:
         raise UserError(f"unknown key {min(unknown)!r}; usage: RUN RUN … [out=FOLDER]")
-    runs = [repo_path(arg) for arg in argv if "=" not in arg]
+    runs = [repo_path(arg) for arg in argv if arg not in settings]
     out = repo_path(options.get("out", "runs/compare"))
     page = compare(runs, out)
     print((out / "comparison.md").read_text())

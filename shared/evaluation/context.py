@@ -20,7 +20,15 @@ from shared.evaluation.metrics import choose_thresholds
 from shared.evaluation.tasks import Task
 from shared.leads import subset_leads
 
-METRICS = ("auroc_macro", "auroc_weighted", "auprc_macro", "f1_macro", "f1_weighted")
+METRICS = (
+    "auroc_macro",
+    "auroc_weighted",
+    "auprc_macro",
+    "f1_macro",
+    "f1_weighted",
+    "sensitivity_at_95_macro",
+    "ece_macro",
+)
 Scores = dict[str, Interval]
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(gt=0, le=1)]
@@ -60,6 +68,9 @@ class EncoderConfig(Section):
     """What is evaluated."""
 
     weights: RepoPath | None = Field(None, description="run folder, model.safetensors, or a released .pth")
+    module: str | None = Field(
+        None, description="in place of weights: `module:object`, an outside encoder, or what makes one when called"
+    )
     leads: tuple[str, ...] | None = Field(None, description="a subset of the encoder's leads; null takes them all")
 
 

@@ -36,6 +36,7 @@ def evaluate(
     others: Mapping[str, nn.Module] | None = None,
     trained_on: Mapping[str, Any] | None = None,
     figures: Sequence[Figure] = (),
+    notes: Sequence[str] = (),
 ) -> Path:
     """Evaluate one encoder beside a randomly initialised one of the same architecture.
 
@@ -48,6 +49,7 @@ def evaluate(
         others: further rows between the two, name to encoder.
         trained_on: the `data` section of its pretraining config, to look for overlap with the test split.
         figures: further figures for the page, already written below `out`.
+        notes: what a reader must know of the rows.
 
     Returns:
         The path of `report.html`.
@@ -68,11 +70,30 @@ def evaluate(
     context = Context(config, store, task, indices, split, {}, resamples, out, device, encoders)
     context.rows.update({row: context.embed(row) for row in encoders})
     results, problems = run_protocols(context)
-    notes = check_contamination(trained_on, store, indices[split.test]) + problems
+    write_embeddings(context, name)
+    notes = [*notes, *check_contamination(trained_on, store, indices[split.test]), *problems]
+    return write_results(context, results, notes, name, figures)
+
+
+def write_results(
+    context: Context, results: Mapping[str, Result], notes: Sequence[str], name: str, figures: Sequence[Figure] = ()
+) -> Path:
+    """Predictions, summary, metrics, figures and the page of finished protocols, into the context's folder.
+
+    Args:
+        context: what was evaluated.
+        results: protocol to its scores.
+        notes: what a reader must know, before the protocols' own notes.
+        name: the row that is evaluated.
+        figures: further figures for the page, already written below the folder.
+
+    Returns:
+        The path of `report.html`.
+    """
+    config, store, task, split, out = context.config, context.store, context.task, context.split, context.out
+    notes = list(notes)
     for result in results.values():
         notes += [note for note in result.notes if note not in notes]
-
-    write_embeddings(context, name)
     write_predictions(context, results)
     write_summary(context, results, notes, name)
     write_metrics(out / "metrics.json", results, name)
@@ -86,7 +107,7 @@ def evaluate(
             "store": f"{store.path.name}: {len(store)} records at {store.fs:g} Hz, fingerprint {store.fingerprint[:12]}",
             "task": f"{task.name}: {', '.join(task.classes[:12])}{' …' if len(task.classes) > 12 else ''}",
             "records": f"{len(split.train)} train, {len(split.val)} validation, {len(split.test)} test; splits by patient",
-            "intervals": f"95 %, {config.resamples} bootstrap draws of {resamples.num_patients} test patients",
+            "intervals": f"95 %, {config.resamples} bootstrap draws of {context.resamples.num_patients} test patients",
         },
         notes=notes,
         results=results,
@@ -207,7 +228,7 @@ def draw_figures(context: Context, results: Mapping[str, Result], name: str) -> 
     labels = context.labels
     single = np.flatnonzero(labels.sum(axis=1) == 1)
     drawn: list[Figure] = []
-    for method in ("pca", "tsne"):
+    for method in ("pca", "tsne") if context.rows else ():
         path = folder / f"embeddings_{method}.png"
         plot_embeddings(
             path,

@@ -212,7 +212,7 @@ def plot_scores(
         axes.set_ylabel("AUROC", fontsize=9)
         axes.set_ylim(top=1.02)
     handles, texts = panels[0].get_legend_handles_labels()
-    figure.legend(handles, texts, loc="outside lower center", ncols=len(texts), fontsize=9, frameon=False)
+    figure.legend(handles, texts, loc="outside lower center", ncols=min(len(texts), 4), fontsize=9, frameon=False)
     save(figure, path)
 
 
@@ -242,7 +242,9 @@ def plot_curves(
             x = np.array([ticks.index(point[0]) for point in points]) + (i - (len(rows) - 1) / 2) * 0.1
             value, low, high = np.array([point[1:] for point in points]).T
             errors = np.clip([value - low, high - value], 0, None)
-            axes.errorbar(x, value, errors, fmt="o-", ms=5, lw=1.4, capsize=2.5, color=COLOURS[i], label=row)
+            axes.errorbar(
+                x, value, errors, fmt="o-", ms=5, lw=1.4, capsize=2.5, color=COLOURS[i % len(COLOURS)], label=row
+            )
         axes.axhline(0.5, color="#888888", ls="--", lw=0.8)
         long = max(map(len, ticks)) * len(ticks) > 34
         axes.set_xticks(
@@ -253,7 +255,7 @@ def plot_curves(
     for axes in grid[:, 0]:
         axes.set_ylabel(ylabel, fontsize=9)
     handles, texts = grid[0, 0].get_legend_handles_labels()
-    figure.legend(handles, texts, loc="outside lower center", ncols=len(texts), fontsize=9, frameon=False)
+    figure.legend(handles, texts, loc="outside lower center", ncols=min(len(texts), 4), fontsize=9, frameon=False)
     save(figure, path)
 
 

@@ -22,8 +22,13 @@ def reduced_leads(context: Context) -> Result:
         raise UserError("reduced_leads must embed anew with fewer leads, but the encoders are not at hand.")
     own = next(iter(context.encoders.values())).input_spec.leads
     subsets, notes = find_subsets(context.config.lead_subsets, own)
+    if next(iter(context.encoders.values())).input_spec.features:
+        notes.append(
+            "reduced_leads: the features stay as measured on the whole record, in lead II where it can be used"
+        )
     if not subsets:
-        raise ValueError(f"none of lead_subsets {', '.join(context.config.lead_subsets)} is within {', '.join(own)}.")
+        there = ", ".join(own) or "an encoder without leads"
+        raise ValueError(f"none of lead_subsets {', '.join(context.config.lead_subsets)} is within {there}.")
     predictions: dict[str, dict[str, Draws]] = {}
     for row in context.rows:
         predictions[row] = {}

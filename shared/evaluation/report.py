@@ -18,6 +18,8 @@ MAIN_METRICS = {
     "auprc_macro": "AUPRC macro",
     "f1_macro": "F1 macro",
     "f1_weighted": "F1 weighted",
+    "sensitivity_at_95_macro": "sensitivity at 95 % specificity",
+    "ece_macro": "calibration error ↓",
     "labels/silhouette": "silhouette of the labels ↑",
     "labels/davies_bouldin": "Davies–Bouldin of the labels ↓",
     "labels/calinski_harabasz": "Calinski–Harabasz of the labels ↑",

@@ -137,14 +137,18 @@ class DisturbedStore(ECGStore):
     def read_windows(
         self, indices: np.ndarray, starts: np.ndarray, length: int, rows: Sequence[int] | None = None
     ) -> np.ndarray:
-        """As `ECGStore.read_windows`, but float32 in mV."""
+        """As `ECGStore.read_windows`, but float32 in mV. Features stay those of the clean signal."""
         ecg = super().read_windows(indices, starts, length).astype(np.float64) * MICROVOLT
         changed = [
             self.change(record, self.recording, self.level, np.random.default_rng([self.seed, int(index)]))
             for record, index in zip(ecg, indices, strict=True)
         ]
-        chosen = slice(None) if rows is None else list(rows)
-        return np.stack(changed)[:, chosen].astype(np.float32)
+        lead_rows, feature_rows = self.split_rows(rows)
+        signals = np.stack(changed)[:, lead_rows].astype(np.float32)
+        if not feature_rows:
+            return signals
+        clean = super().read_windows(indices, starts, length, [len(self.leads) + row for row in feature_rows])
+        return np.concatenate([signals, clean], axis=1)
 
 
 def robustness(context: Context) -> Result:
@@ -206,6 +210,8 @@ def find_conditions(context: Context) -> tuple[dict[str, ECGStore | None], list[
     seen = own if context.config.encoder.leads is None else subset_leads(context.config.encoder.leads, own)
     conditions: dict[str, ECGStore | None] = {CLEAN: None}
     notes: list[str] = []
+    if encoder.input_spec.features:
+        notes.append("robustness: only the signals are disturbed; the features are those measured on the clean record")
     for kind, disturbance in DISTURBANCES.items():
         for level in disturbance.levels:
             if kind.startswith("mains") and float(kind.removeprefix("mains")) >= store.fs / 2:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from itertools import pairwise
 
@@ -10,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import pywt
+import torch
 
 from scripts.benchmarks import features as benchmark
 from shared.beats import find_beats, to_lattice
@@ -366,19 +366,24 @@ def test_cost(batches) -> None:
 
 
 @pytest.fixture(scope="module")
-def stacked(measured) -> tuple[np.ndarray, np.ndarray]:
+def stacked(measured) -> np.ndarray:
+    """`[n, F, T]`, NaN where missing."""
     found = measured[FS]
-    return np.stack([f.channels for f in found]), np.stack([f.valid for f in found])
+    return np.stack([np.where(f.valid, f.channels, np.nan) for f in found])
+
+
+def scale(scaler: FeatureScaler, features: np.ndarray) -> np.ndarray:
+    return scaler(torch.from_numpy(features))[0].numpy()
 
 
 def test_scaler_normalises_each_kind(stacked) -> None:
-    channels, valid = stacked
-    scaled = FeatureScaler().fit(zip(channels, valid, strict=True)).transform(channels, valid)
-    assert scaled.dtype == np.float32 and scaled.shape == channels.shape
+    scaled = scale(FeatureScaler().fit(stacked), stacked)
+    valid = ~np.isnan(stacked)
+    assert scaled.dtype == np.float32 and scaled.shape == stacked.shape
     for f, (name, feature) in enumerate(FEATURES.items()):
         used = scaled[:, f][valid[:, f]].astype(float)
         if feature.normalise == "none":
-            np.testing.assert_array_equal(scaled[:, f], channels[:, f])
+            np.testing.assert_array_equal(scaled[:, f][valid[:, f]], stacked[:, f][valid[:, f]])
         elif feature.normalise in ("standard", "log"):
             assert abs(used.mean()) < 1e-3 and abs(used.std() - 1) < 1e-3, name
         elif feature.normalise == "robust":
@@ -386,71 +391,55 @@ def test_scaler_normalises_each_kind(stacked) -> None:
             assert abs(middle) < 0.1 and abs(high - low - 1) < 0.1, name
         else:
             assert used.min() == -1 and used.max() == 1, name
-    plain = np.log1p(channels[:, 5][valid[:, 5]].astype(float))
+    plain = np.log1p(stacked[:, 5][valid[:, 5]].astype(float))
     np.testing.assert_allclose(scaled[:, 5][valid[:, 5]], (plain - plain.mean()) / plain.std(), atol=1e-4)
 
 
 def test_scaler_is_fitted_on_what_it_is_given_only(stacked) -> None:
-    channels, valid = stacked
-    first = FeatureScaler().fit([(channels[:40], valid[:40])])
-    state = json.dumps(first.state_dict())
-    first.transform(1000 * channels[40:], valid[40:])
-    assert json.dumps(first.state_dict()) == state
-    other = FeatureScaler().fit([(channels[20:], valid[20:])])
-    assert json.dumps(other.state_dict()) != state
-    one_by_one = FeatureScaler().fit((c, v) for c, v in zip(channels[:40], valid[:40], strict=True))
-    np.testing.assert_allclose(one_by_one.center, first.center, rtol=1e-9, atol=1e-9)
-    np.testing.assert_allclose(one_by_one.scale, first.scale, rtol=1e-9, atol=1e-9)
+    first = FeatureScaler().fit([stacked[:40]])
+    state = {name: value.clone() for name, value in first.state_dict().items()}
+    scale(first, 1000 * stacked[40:])
+    assert all(torch.equal(value, state[name]) for name, value in first.state_dict().items())
+    other = FeatureScaler().fit([stacked[20:]])
+    assert not torch.equal(other.center, first.center) and not torch.equal(other.scale, first.scale)
+    one_by_one = FeatureScaler().fit(stacked[:40])
+    torch.testing.assert_close(one_by_one.center, first.center)
+    torch.testing.assert_close(one_by_one.scale, first.scale)
 
 
-def test_scaler_ignores_what_is_not_valid(stacked) -> None:
-    channels, valid = stacked
-    holes = valid.copy()
-    holes[::3] = False
-    spoiled = np.where(holes, channels, np.nan)
-    got = FeatureScaler().fit([(spoiled, holes)])
-    want = FeatureScaler().fit(
-        [(np.delete(channels, slice(None, None, 3), 0), np.delete(valid, slice(None, None, 3), 0))]
-    )
-    np.testing.assert_allclose(got.center, want.center, atol=1e-9)
-    np.testing.assert_allclose(got.scale, want.scale, rtol=1e-9)
-    scaled = got.transform(spoiled, holes)
-    assert (scaled[~holes] == 0).all() and np.isfinite(scaled).all()
-    per_channel = got.transform(channels, holes.all(axis=2))
-    np.testing.assert_array_equal(per_channel[holes.all(axis=2)], scaled[holes.all(axis=2)])
+def test_scaler_ignores_what_is_missing(stacked) -> None:
+    spoiled = stacked.copy()
+    spoiled[::3] = np.nan
+    got, want = FeatureScaler().fit([spoiled]), FeatureScaler().fit([np.delete(stacked, slice(None, None, 3), 0)])
+    torch.testing.assert_close(got.center, want.center)
+    torch.testing.assert_close(got.scale, want.scale)
+    scaled, known = got(torch.from_numpy(spoiled))
+    assert not known[::3].any() and not scaled[::3].any() and bool(scaled.isfinite().all())
+    np.testing.assert_array_equal(known.numpy(), ~np.isnan(spoiled))
 
 
-def test_scaler_state_is_plain_and_complete(stacked) -> None:
-    channels, valid = stacked
+def test_scaler_state_travels(stacked) -> None:
     names = ["sdnn", "st_deviation"]
-    rows = [list(FEATURES).index(name) for name in names]
-    scaler = FeatureScaler(names).fit([(channels[:, rows], valid[:, rows])])
-    again = FeatureScaler.from_state_dict(json.loads(json.dumps(scaler.state_dict(), sort_keys=True)))
-    assert again.names == tuple(names)
-    np.testing.assert_array_equal(
-        again.transform(channels[:, rows], valid[:, rows]), scaler.transform(channels[:, rows], valid[:, rows])
-    )
+    rows = stacked[:, [list(FEATURES).index(name) for name in names]]
+    scaler, again = FeatureScaler(names).fit(rows), FeatureScaler(names)
+    assert set(scaler.state_dict()) == {"center", "scale"}
+    again.load_state_dict(scaler.state_dict())
+    np.testing.assert_array_equal(scale(again, rows), scale(scaler, rows))
 
 
 def test_scaler_says_what_is_wrong(stacked) -> None:
-    channels, valid = stacked
     with pytest.raises(UserError, match="not fitted"):
-        FeatureScaler().transform(channels, valid)
-    with pytest.raises(UserError, match="not fitted"):
-        FeatureScaler().state_dict()
-    with pytest.raises(UserError, match=r"expected \[\.\.\., 11, T\]"):
-        FeatureScaler().fit([(channels[:, :8], valid[:, :8])])
+        scale(FeatureScaler(), stacked)
+    with pytest.raises(UserError, match=r"expected \[n, 11, T\]"):
+        FeatureScaler().fit([stacked[:, :8]])
     with pytest.raises(UserError, match="no valid sample of heart_rate"):
-        FeatureScaler(["heart_rate"]).fit([(channels[:, [1]], 0 * valid[:, [1]])])
+        FeatureScaler(["heart_rate"]).fit([np.nan * stacked[:, [1]]])
     with pytest.raises(UserError, match="no valid sample"):
         FeatureScaler().fit([])
     with pytest.raises(UserError, match="did you mean 'sdnn'"):
         FeatureScaler(["sdn"])
-    with pytest.raises(UserError, match="has names, center and scale"):
-        FeatureScaler.from_state_dict({"center": [0.0]})
 
 
-def test_a_constant_channel_becomes_zero() -> None:
-    channels = np.full((4, 1, 10), 72.0)
-    scaled = FeatureScaler(["heart_rate"]).fit([(channels, channels > 0)]).transform(channels, channels > 0)
-    np.testing.assert_array_equal(scaled, 0.0)
+def test_a_constant_row_becomes_zero() -> None:
+    rows = np.full((4, 1, 10), 72.0, np.float32)
+    np.testing.assert_array_equal(scale(FeatureScaler(["heart_rate"]).fit(rows), rows), 0.0)

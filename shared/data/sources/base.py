@@ -11,10 +11,12 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 import wfdb
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from shared.config import RepoPath, Section
+from shared.data.spec import parse_features
 from shared.errors import UserError
+from shared.features import FS_RANGE
 from shared.leads import LEADS, parse_leads
 
 MILLIVOLT = {"mv": 1.0, "uv": 1e-3, "µv": 1e-3, "v": 1e3}
@@ -29,6 +31,9 @@ class PrepareConfig(Section):
     fs: float = Field(250.0, ge=25, le=2000, description="sampling rate of the store, Hz")
     seconds: float = Field(10.0, gt=0.5, description="length of a segment, s")
     leads: tuple[str, ...] = LEADS
+    features: tuple[str, ...] = Field(
+        (), description="measurements stored beside the signals: names of shared.features.FEATURES, or all"
+    )
     exclude: tuple[Literal["flat_lead", "clipped"], ...] = Field(
         ("flat_lead",), description="flags that leave a segment out; NaN always does, since int16 cannot hold it"
     )
@@ -43,6 +48,19 @@ class PrepareConfig(Section):
     @classmethod
     def _names(cls, value: object) -> object:
         return parse_leads(value) if isinstance(value, str | list | tuple) else value
+
+    @field_validator("features", mode="before")
+    @classmethod
+    def _features(cls, value: object) -> object:
+        return parse_features(value) if isinstance(value, str | list | tuple) else value
+
+    @model_validator(mode="after")
+    def _measurable(self) -> PrepareConfig:
+        if self.features and self.fs < FS_RANGE[0]:
+            raise ValueError(
+                f"features need fs of {FS_RANGE[0]:g} Hz or more, not {self.fs:g}: raise fs, or features=[]"
+            )
+        return self
 
 
 @dataclass(frozen=True)

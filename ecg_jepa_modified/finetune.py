@@ -1,0 +1,48 @@
+"""Fine-tune ECG-JEPA for a task, or train a head on it, or the same model from random weights; tested beside a control.
+
+python -m ecg_jepa_modified.finetune configs/ecg_jepa/finetune.yaml mode=finetune encoder.weights=runs/ecg_jepa/pretrain
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from ecg_jepa_modified.config import FinetuneConfig
+from ecg_jepa_modified.hybrid import fit_features
+from ecg_jepa_modified.loading import FINETUNED, load_encoder, random_encoder, untrained
+from shared.config import config_from_cli, entry_point
+from shared.data.store import ECGStore
+from shared.evaluation.finetune import Method, finetune
+from shared.run import exit_on_stop
+
+
+def method(config: FinetuneConfig) -> Method:
+    """What fine-tuning needs to know of ECG-JEPA; `config.model` is the architecture where no weights are given."""
+
+    def load(weights: Path) -> tuple[nn.Module, Mapping[str, Any] | None]:
+        encoder, trained = load_encoder(weights)
+        return encoder, trained.get("data")
+
+    def random(like: Any | None, seed: int) -> nn.Module:
+        if like is not None:
+            return random_encoder(like, seed)
+        encoder = untrained(config.model, seed)
+        store = ECGStore(config.data.store)
+        fit_features([encoder], store, store.select(config.data.folds))
+        return encoder
+
+    return Method("ECG-JEPA", FINETUNED, load, random)
+
+
+def main(argv: Sequence[str]) -> None:
+    """Entry point."""
+    config = config_from_cli(FinetuneConfig, argv)
+    print(f"fine-tuned: {finetune(config, method(config))}")
+
+
+if __name__ == "__main__":
+    entry_point(exit_on_stop(main))

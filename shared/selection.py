@@ -1,0 +1,39 @@
+"""The epoch that is kept: the one with the highest validation score."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+
+class Best:
+    """The weights with the highest validation score so far.
+
+    Attributes:
+        score: their score; -1 before the first offer.
+        epoch: the epoch they come from, counted from 1; 0 before the first offer.
+        weights: on the CPU.
+    """
+
+    def __init__(self) -> None:
+        self.score, self.epoch = -1.0, 0
+        self.weights: dict[str, Tensor] | None = None
+
+    def offer(self, score: float, epoch: int, model: nn.Module) -> None:
+        """Keep the model's weights where they score higher; of equals the first."""
+        if score > self.score:
+            self.score, self.epoch = score, epoch
+            self.weights = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
+
+    def stale(self, epochs_done: int, patience: int | None) -> bool:
+        """Whether the last `patience` epochs brought nothing better; never for None."""
+        return patience is not None and self.epoch > 0 and epochs_done - self.epoch >= patience
+
+    def state_dict(self) -> dict[str, Any]:
+        """For a resumed run."""
+        return {"score": self.score, "epoch": self.epoch, "weights": self.weights}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """From a checkpoint."""
+        self.score, self.epoch, self.weights = state["score"], state["epoch"], state["weights"]

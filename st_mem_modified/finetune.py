@@ -1,0 +1,40 @@
+"""Fine-tune ST-MEM for a task, or train a head on it, or the same model from random weights; tested beside a control.
+
+python -m st_mem_modified.finetune configs/st_mem/finetune.yaml mode=finetune encoder.weights=runs/st_mem/pretrain
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from shared.config import config_from_cli, entry_point
+from shared.evaluation.finetune import Method, finetune
+from shared.run import exit_on_stop
+from st_mem_modified.config import FinetuneConfig
+from st_mem_modified.loading import FINETUNED, encoder_of, load_model, random_encoder
+
+
+def method(config: FinetuneConfig) -> Method:
+    """What fine-tuning needs to know of ST-MEM; `config.model` is the architecture where no weights are given."""
+
+    def load(weights: Path) -> tuple[nn.Module, Mapping[str, Any] | None]:
+        loaded, trained = load_model(weights)
+        return encoder_of(loaded), trained.get("data")
+
+    return Method(
+        "ST-MEM", FINETUNED, load, lambda like, seed: random_encoder(getattr(like, "config", config.model), seed)
+    )
+
+
+def main(argv: Sequence[str]) -> None:
+    """Entry point."""
+    config = config_from_cli(FinetuneConfig, argv)
+    print(f"fine-tuned: {finetune(config, method(config))}")
+
+
+if __name__ == "__main__":
+    entry_point(exit_on_stop(main))
