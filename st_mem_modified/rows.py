@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from shared.data.store import ECGStore
 from shared.data.transforms import Preprocess
@@ -28,7 +29,7 @@ from st_mem_modified.loading import encoder_of, load_encoder, load_model, random
 from st_mem_modified.model import STMEM
 from st_mem_modified.triplet_model import TripletModel
 from st_mem_modified.vq_figures import draw_codes_under_ecg, draw_vq_reconstruction
-from st_mem_modified.vqvae import VQVAE, EmbedAs
+from st_mem_modified.vqvae import VQVAE
 
 UNTUNED = "untuned encoder"
 COMPARED = ("knn", "knn_cosine", "clusters")
@@ -91,6 +92,44 @@ def run_evaluation(config: EvaluateConfig) -> Path:
 # ---------------------------------------------------------------- rows
 
 
+class OnePass:
+    """Several kinds of a VQ-VAE's embedding from one pass of its encoder.
+
+    The rows of a table are embedded one after another over the same batches. A batch's embeddings are kept until each kind was
+    asked for once, so that the encoder sees the data once and not once a row.
+    """
+
+    def __init__(self, vqvae: VQVAE, kinds: Sequence[str]) -> None:
+        self.vqvae, self.kinds = vqvae, kinds
+        self.kept: dict[tuple[str, tuple[str, ...]], dict[str, Tensor]] = {}
+
+    def embed(self, ecg: Tensor, leads: Sequence[str] | None, kind: str) -> Tensor:
+        """One kind of the embeddings of `ecg [B, L, T]`."""
+        key = (hashlib.blake2b(ecg.cpu().contiguous().numpy().data, digest_size=16).hexdigest(), tuple(leads or ()))
+        if kind not in self.kept.get(key, {}):
+            found = self.vqvae.embed_kinds(ecg, leads, self.kinds)
+            self.kept[key] = {name: value.cpu() for name, value in found.items()}
+        own = self.kept[key].pop(kind).to(ecg.device)
+        if not self.kept[key]:
+            del self.kept[key]
+        return own
+
+
+class EmbedAs(nn.Module):
+    """A VQ-VAE that offers one kind of embedding to the evaluation; with `one_pass` it shares the work with other rows."""
+
+    def __init__(self, vqvae: VQVAE, kind: str, one_pass: OnePass | None = None) -> None:
+        super().__init__()
+        self.vqvae, self.kind, self.one_pass = vqvae, kind, one_pass
+        self.input_spec, self.embed_dim = vqvae.input_spec, vqvae.width_of(kind)
+
+    def embed(self, ecg: Tensor, leads: Sequence[str] | None = None) -> Tensor:
+        """`[B, L, T]` → `[B, embed_dim]`."""
+        if self.one_pass is not None:
+            return self.one_pass.embed(ecg, leads, self.kind)
+        return self.vqvae.embed(ecg, leads, self.kind)
+
+
 def _plain_rows(model: nn.Module, trained: Mapping[str, Any]) -> Rows:
     of = " of masked codes" if trained.get("objective") == "masked_tokens" else ""
     return Rows(f"ST-MEM{of}, {trained['mode']}" if "mode" in trained else f"ST-MEM{of}", encoder_of(model))
@@ -105,17 +144,19 @@ def _triplet_rows(model: TripletModel, trained: Mapping[str, Any]) -> Rows:
 
 
 def _vqvae_rows(model: VQVAE, trained: Mapping[str, Any]) -> Rows:
+    one_pass = OnePass(model, ("quantized", "tokens", "histogram", "tfidf"))
     others: dict[str, nn.Module] = {
-        "before quantisation": EmbedAs(model, "tokens"),
-        "histogram of codes": EmbedAs(model, "histogram"),
-        "tf-idf of codes": EmbedAs(model, "tfidf"),
+        "before quantisation": EmbedAs(model, "tokens", one_pass),
+        "histogram of codes": EmbedAs(model, "histogram", one_pass),
+        "tf-idf of codes": EmbedAs(model, "tfidf", one_pass),
     }
     start = _start_of(trained)
     if start is not None:
         others[UNTUNED] = start
     if start is None or not trained["encoder"]["frozen"]:
         others["its encoder"] = EmbedAs(model, "encoder")
-    return Rows("VQ-VAE quantised tokens", EmbedAs(model, "quantized"), others, UNTUNED if start is not None else None)
+    first = EmbedAs(model, "quantized", one_pass)
+    return Rows("VQ-VAE quantised tokens", first, others, UNTUNED if start is not None else None)
 
 
 def _start_of(trained: Mapping[str, Any]) -> nn.Module | None:

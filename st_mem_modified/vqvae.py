@@ -167,7 +167,14 @@ class VQVAE(nn.Module):
         kind = kind or self.config.embed
         if kind == "encoder":
             return self.encoder.embed(ecg, leads)
+        return self.embed_kinds(ecg, leads, (kind,))[kind]
+
+    def embed_kinds(self, ecg: Tensor, leads: Sequence[str] | None, kinds: Sequence[str]) -> dict[str, Tensor]:
+        """Several kinds of `embed` (but `encoder`) from one pass."""
         tokens, quantized = self._look(ecg, leads)
+        return {kind: self._pool(kind, tokens, quantized, leads) for kind in kinds}
+
+    def _pool(self, kind: str, tokens: Tensor, quantized: Terms, leads: Sequence[str] | None) -> Tensor:
         if kind in ("histogram", "tfidf"):
             shares = self.histogram(quantized.indices)
             return shares if kind == "histogram" else nn.functional.normalize(shares * self.idf, dim=-1)
@@ -201,19 +208,6 @@ class VQVAE(nn.Module):
     def _rows(self, leads: Sequence[str] | None) -> list[int]:
         own = self.input_spec.leads
         return lead_indices(own if leads is None else parse_leads(leads), own)
-
-
-class EmbedAs(nn.Module):
-    """A VQ-VAE that offers one kind of embedding to the evaluation."""
-
-    def __init__(self, vqvae: VQVAE, kind: str) -> None:
-        super().__init__()
-        self.vqvae, self.kind = vqvae, kind
-        self.input_spec, self.embed_dim = vqvae.input_spec, vqvae.width_of(kind)
-
-    def embed(self, ecg: Tensor, leads: Sequence[str] | None = None) -> Tensor:
-        """`[B, L, T]` → `[B, embed_dim]`."""
-        return self.vqvae.embed(ecg, leads, self.kind)
 
 
 # ---------------------------------------------------------------- designs: into the code space and out of it

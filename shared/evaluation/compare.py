@@ -116,7 +116,14 @@ def require_same_records(first: Evaluated, other: Evaluated) -> None:
 def compare_protocol(protocol: str, evaluated: Sequence[Evaluated]) -> Result:
     """Scores of every run and its random encoder; differences of every further run to the first."""
     first = evaluated[0]
-    rows = {e.row: (e, e.summary["name"]) for e in evaluated} | {f"{RANDOM}, {e.row}": (e, RANDOM) for e in evaluated}
+    rows = {e.row: (e, e.summary["name"]) for e in evaluated}
+    randoms: list[Scores] = []
+    for e in evaluated:
+        # A run that tunes another run's encoder has the same random encoder: one row says it.
+        own = e.metrics.get(f"{RANDOM}/{protocol}", {})
+        if own not in randoms:
+            randoms.append(own)
+            rows[f"{RANDOM}, {e.row}"] = (e, RANDOM)
     scores: dict[str, Scores] = {}
     for row, (e, stored) in rows.items():
         key = protocol if stored != RANDOM else f"{RANDOM}/{protocol}"

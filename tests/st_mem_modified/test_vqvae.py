@@ -17,7 +17,8 @@ from st_mem_modified.loading import load_model, load_vqvae
 from st_mem_modified.masked_tokens import MaskedTokens
 from st_mem_modified.model import STMEM
 from st_mem_modified.pretrain import pretrain
-from st_mem_modified.vqvae import VQVAE, EmbedAs, balanced_mse, spectral_distance
+from st_mem_modified.rows import EmbedAs, OnePass
+from st_mem_modified.vqvae import VQVAE, balanced_mse, spectral_distance
 from st_mem_modified.vqvae_train import train
 
 MODEL = {
@@ -134,6 +135,22 @@ def test_embeddings(kind: str) -> None:
         torch.testing.assert_close(embedded, expected)
     if kind == "tfidf":
         torch.testing.assert_close(embedded.norm(dim=1), torch.ones(3))
+
+
+def test_rows_of_a_table_share_one_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, kinds = started(tiny()), ("quantized", "tokens", "histogram", "tfidf")
+    expected = {kind: [model.embed(records(2) * scale, kind=kind) for scale in (1, 2)] for kind in kinds}
+    passes = []
+    look = model._look
+    monkeypatch.setattr(model, "_look", lambda *given: passes.append(1) or look(*given))
+    one_pass = OnePass(model, kinds)
+    for kind in kinds:
+        row = EmbedAs(model, kind, one_pass)
+        for scale in (1, 2):
+            torch.testing.assert_close(row.embed(records(2) * scale), expected[kind][scale - 1])
+    assert len(passes) == 2 and not one_pass.kept
+    one_lead = EmbedAs(model, "tokens", one_pass).embed(records(2)[:, :1], ("I",))
+    torch.testing.assert_close(one_lead, model.embed(records(2)[:, :1], ("I",), "tokens"))
 
 
 def test_looking_leaves_the_codebook_alone() -> None:
