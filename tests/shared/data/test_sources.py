@@ -394,7 +394,9 @@ def test_ludb_intervals_of_marks() -> None:
     found = ludb.annotated_intervals([*beat, *lone])
     assert {k: np.round(v).tolist() for k, v in found.items()} == {"qrs_ms": [80, 110], "pr_ms": [160], "qt_ms": [400]}
     values = ludb.measurements(np.array([0.3, 1.3, 2.3]), {"qrs_ms": [80, 110], "pr_ms": [], "qt_ms": [400]})
-    assert round(values["true_heart_rate"], 6) == 60.0 and values["true_qrs_ms"] == 95.0 and np.isnan(values["true_pr_ms"])
+    assert (
+        round(values["true_heart_rate"], 6) == 60.0 and values["true_qrs_ms"] == 95.0 and np.isnan(values["true_pr_ms"])
+    )
     assert np.isnan(ludb.measurements(np.array([0.3]), {})["true_heart_rate"])
 
 
