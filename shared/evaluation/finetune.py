@@ -98,7 +98,10 @@ def finetune(config: FinetuneConfig, method: Method) -> Path:
                 notes.append(f"{RANDOM}: {CONTROL_MODE[config.mode]} from random weights, otherwise trained the same")
             else:
                 notes.append(f"control=false: no {RANDOM} row; compare with a run of mode=scratch")
-            notes += check_contamination(trained_on, context.store, context.indices[context.split.test])
+            if config.mode == "scratch":
+                notes.append("nothing was pretrained: no overlap with the test split to look for")
+            else:
+                notes += check_contamination(trained_on, context.store, context.indices[context.split.test])
             curves = run.out / "figures" / "training.png"
             figures = [ReportFigure(curves, "Fine-tuning: what was logged along the way.")]
             write_results(context, {"finetune": score_predictions(context, predictions)}, notes, name, figures)

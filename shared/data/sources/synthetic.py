@@ -25,8 +25,12 @@ class Config(PrepareConfig):
 
 
 def index(config: Config) -> pd.DataFrame:
-    """One row per record with the parameters it is rendered from."""
+    """One row per record with the parameters it is rendered from.
+
+    `patient000007` of another draw is somebody else, so the draw is part of the source's name.
+    """
     table = synthetic.draw_patients(config.num_records, config.seed, config.records_per_patient)
+    table["source"] = f"synthetic-{config.num_records}x{config.records_per_patient}-seed{config.seed}"
     return table.rename(columns={"strat_fold": "fold"})
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from shared.config import load_config
 from shared.data.loader import eval_batches
+from shared.data.prepare import choose_config, prepare
 from shared.data.spec import InputSpec
 from shared.data.store import ECGStore, StoreError
 from shared.data.transforms import Preprocess
@@ -164,3 +165,13 @@ def test_results_go_into_the_run_folder(tmp_path: Path) -> None:
     assert evaluation_folder(weights) == evaluation_folder(tmp_path / "run") == tmp_path / "run" / "evaluation"
     with pytest.raises(UserError, match="is in no run folder"):
         evaluation_folder(tmp_path / "some.pth")
+
+
+def test_patients_of_another_synthetic_draw_are_other_people(synthetic_store: Path, tmp_path: Path) -> None:
+    """Both stores have a patient000000; only the same draw is a leak."""
+    overrides = ["num_records=40", "records_per_patient=2", "seconds=5", "backend=sequential", f"out={tmp_path / 'o'}"]
+    other = prepare(load_config(choose_config, "configs/data/synthetic.yaml", [*overrides, "seed=5"]))
+    found = check_contamination({"store": str(synthetic_store), "folds": None}, other, np.arange(len(other)))
+    assert not any(note.startswith("LEAK") for note in found)
+    again = check_contamination({"store": str(other.path), "folds": None}, other, np.arange(3))
+    assert any(note.startswith("LEAK: 2 test patients") for note in again)
