@@ -146,7 +146,9 @@ def train(config: TripletConfig) -> Path:
             best.offer(score, epoch + 1, model)
             if (epoch + 1) % config.run.checkpoint_every == 0 and epoch + 1 < optim.epochs:
                 run.save(model, step, optimizer=optimizer, best=best)
-        finish(run, model, optimizer, best, step)
+        best.restore(run, model, optimizer, step)
+        if run.is_main:
+            plot_log(run.out / "figures" / "training.png", run.out / "log.jsonl", CURVES)
         main_rank = run.is_main
     if config.evaluate is not None and main_rank:
         section = config.evaluate.encoder.model_copy(update={"weights": config.run.out})
@@ -181,16 +183,6 @@ def finish_epoch(
         )
         print(f", validation kNN AUROC {score:.4f}")
     return score
-
-
-def finish(run: Run, model: TripletModel, optimizer: torch.optim.Optimizer, best: Best, step: int) -> None:
-    """Make the chosen epoch the run's last checkpoint, and draw the curves."""
-    assert best.weights is not None
-    model.load_state_dict(best.weights)
-    run.save(model, step, optimizer=optimizer, best=best)
-    if run.is_main:
-        plot_log(run.out / "figures" / "training.png", run.out / "log.jsonl", CURVES)
-        print(f"chosen by validation kNN: epoch {best.epoch}, AUROC {best.score:.4f}")
 
 
 def _in_folds(store: ECGStore, folds: tuple[int, ...] | None) -> np.ndarray:

@@ -24,6 +24,7 @@ ALLOWED: dict[str, set[str]] = {
     "config": {"errors"},
     "leads": {"errors"},
     **{part: {"config", "errors", "checkpoints"} for part in TRAINING},
+    "selection": {"run"},
     **dict.fromkeys(FEATURES, GROUND | FEATURES),
     "data": GROUND | FEATURES,
     "evaluation": GROUND | FEATURES | TRAINING | {"nn", "data"},

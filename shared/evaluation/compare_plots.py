@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.metrics import auc, confusion_matrix, roc_curve
 
@@ -28,6 +29,18 @@ def frequent_classes(truth: np.ndarray) -> list[int]:
     return sorted(both[np.argsort(-counts[both], kind="stable")][:MOST_CLASSES].tolist())
 
 
+def _panels(count: int, side: float, title: str) -> tuple[Figure, list[Axes]]:
+    """A figure with `count` square panels of `side` inches, three in a row."""
+    columns = min(3, count)
+    lines = -(-count // columns)
+    figure = Figure(figsize=(side * columns + 0.6, side * lines + 0.6), layout="constrained")
+    figure.suptitle(title, fontsize=12)
+    grid = figure.subplots(lines, columns, squeeze=False).flatten()
+    for axes in grid[count:]:
+        axes.set_visible(False)
+    return figure, list(grid[:count])
+
+
 def plot_roc(path: Path, truth: np.ndarray, rows: Mapping[str, np.ndarray], classes: Sequence[str], title: str) -> None:
     """ROC curves, one panel per class, one colour per run.
 
@@ -39,14 +52,8 @@ def plot_roc(path: Path, truth: np.ndarray, rows: Mapping[str, np.ndarray], clas
         title: above the figure.
     """
     drawn = frequent_classes(truth)
-    columns = min(3, len(drawn))
-    lines = -(-len(drawn) // columns)
-    figure = Figure(figsize=(3.6 * columns, 3.7 * lines + 0.6), layout="constrained")
-    figure.suptitle(title, fontsize=12)
-    grid = figure.subplots(lines, columns, squeeze=False).flatten()
-    for axes in grid[len(drawn) :]:
-        axes.set_visible(False)
-    for axes, c in zip(grid, drawn, strict=False):
+    figure, grid = _panels(len(drawn), 3.6, title)
+    for axes, c in zip(grid, drawn, strict=True):
         for i, (row, scores) in enumerate(rows.items()):
             far, tpr, _ = roc_curve(truth[:, c], scores[:, c])
             colour = COLOURS[i % len(COLOURS)]
@@ -84,16 +91,9 @@ def plot_confusion(
     if len(shown) < 2:
         return False
     kept = np.isin(labels, shown)
-    columns = min(3, len(rows))
-    lines = -(-len(rows) // columns)
-    side = 1.6 + 0.5 * len(shown)
-    figure = Figure(figsize=(side * columns + 0.6, side * lines + 0.6), layout="constrained")
-    figure.suptitle(title, fontsize=12)
-    grid = figure.subplots(lines, columns, squeeze=False).flatten()
-    for axes in grid[len(rows) :]:
-        axes.set_visible(False)
+    figure, grid = _panels(len(rows), 1.6 + 0.5 * len(shown), title)
     names = [classes[c] for c in shown]
-    for axes, (row, scores) in zip(grid, rows.items(), strict=False):
+    for axes, (row, scores) in zip(grid, rows.items(), strict=True):
         answers = np.array(shown)[scores[single][kept][:, shown].argmax(axis=1)]
         counts = confusion_matrix(labels[kept], answers, labels=shown)
         shares = counts / counts.sum(axis=1, keepdims=True)

@@ -188,22 +188,14 @@ def fit(run: Run, config: FinetuneConfig, start: nn.Module, context: Context) ->
         if (epoch + 1) % config.run.checkpoint_every == 0:
             run.save(model, step, optimizer=optimizer, best=best)
 
-    keep_best(run, model, optimizer, best, step)
+    best.restore(run, model, optimizer, step)
+    if run.is_main:
+        plot_log(run.out / "figures" / "training.png", run.out / "log.jsonl", CURVES)
     scores = [
         torch.from_numpy(predict_store(model, store, rows, dtype=run.amp_dtype, **options)) for rows in (val, test)
     ]
     val_scores, test_scores = ((s.softmax(1) if config.single_label else s.sigmoid()).numpy() for s in scores)
     return val_scores, test_scores
-
-
-def keep_best(run: Run, model: Classifier, optimizer: torch.optim.Optimizer, best: Best, step: int) -> None:
-    """Make the chosen epoch the run's last checkpoint, and draw the curves."""
-    assert best.weights is not None
-    model.load_state_dict(best.weights)
-    run.save(model, step, optimizer=optimizer, best=best)
-    if run.is_main:
-        plot_log(run.out / "figures" / "training.png", run.out / "log.jsonl", CURVES)
-        print(f"chosen on validation: epoch {best.epoch}, AUROC {best.score:.4f}")
 
 
 def augment(ecg: Tensor, config: AugmentConfig, generator: torch.Generator, num_leads: int) -> Tensor:
