@@ -47,7 +47,7 @@ class QuantizerConfig(Section):
     """How tokens become codes."""
 
     name: Literal["vq", "residual_vq", "simvq", "fsq", "lfq"] = "vq"
-    codebook_size: int = Field(1024, ge=2, description="codes (per quantiser for residual_vq; a power of 2 for lfq)")
+    codebook_size: int = Field(256, ge=2, description="codes (per quantiser for residual_vq; a power of 2 for lfq)")
     code_dim: int = Field(16, ge=1, description="width in which codes are compared; few dimensions keep codes in use")
     commitment: float = Field(0.25, ge=0, description="weight of the pull of tokens towards their codes")
     decay: float = Field(0.95, gt=0, lt=1, description="of the moving averages that are the codes")

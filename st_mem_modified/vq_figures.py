@@ -180,8 +180,6 @@ def draw_codes_under_ecg(path: Path, model: VQVAE, preprocess: Preprocess, signa
     for row in range(1, len(grid)):
         below.axhline(row, color="white", lw=0.6)
     level = "first-level codes" if indices.ndim == 4 else "codes"
-    figure.suptitle(
-        f"{title}: {level} of lead {spec.leads[lead]} above, of every lead below (like codes, like colours)",
-        fontsize=10,
-    )
+    what = f"{level} of lead {spec.leads[lead]} above, of every lead below (like codes, like colours)"
+    figure.suptitle(f"{title}: {what if len(grid) > 1 else 'one code for all of the record'}", fontsize=10)
     save(figure, path)

@@ -305,10 +305,11 @@ def test_first_batch_smaller_than_the_codebook(synthetic_store: Path, tmp_path: 
 
 
 def test_masked_codes_train_and_evaluate(trained: Path, synthetic_store: Path, tmp_path: Path) -> None:
-    spec = load_vqvae(trained).input_spec
+    own = load_vqvae(trained).config.model
     overrides = [f"run.out={tmp_path / 'run'}", f"data.store={synthetic_store}", f"tokenizer={trained}", *TINY]
     overrides = [o for o in overrides if not o.startswith("quantizer.")] + [
-        f"model.input.num_samples={spec.num_samples}"
+        f"model.input.num_samples={own.input.num_samples}",
+        f"model.patch_size={own.patch_size}",
     ]
     pretrain(load_config(PretrainConfig, "configs/demo/st_mem_masked_tokens.yaml", overrides))
     model, config = load_model(tmp_path / "run")
