@@ -16,19 +16,22 @@ from shared.data.transforms import Preprocess
 
 
 class Classifier(nn.Module):
-    """`head(encoder.embed(ecg))`.
+    """`head(norm(encoder.embed(ecg)))`.
 
     Args:
         encoder: offers `embed`, `embed_dim`, `input_spec`; `blocks` and `norm` are its layers.
         num_classes: outputs.
+        head_norm: `batch` standardises every feature over the batch, so that a head learns as fast from features of small
+            variance (as MAE's linear probe); `none` leaves them.
         frozen: the encoder takes no gradient and stays in evaluation mode; the head alone learns.
     """
 
-    def __init__(self, encoder: nn.Module, num_classes: int, frozen: bool = False) -> None:
+    def __init__(self, encoder: nn.Module, num_classes: int, frozen: bool = False, head_norm: str = "none") -> None:
         super().__init__()
         self.encoder = encoder
         self.embed_dim: int = encoder.embed_dim  # type: ignore[assignment]
         self.input_spec: InputSpec = encoder.input_spec  # type: ignore[assignment]
+        self.head_norm = nn.BatchNorm1d(self.embed_dim, affine=False) if head_norm == "batch" else nn.Identity()
         self.head = nn.Linear(self.embed_dim, num_classes)
         nn.init.trunc_normal_(self.head.weight, std=0.02)
         nn.init.zeros_(self.head.bias)
@@ -40,7 +43,7 @@ class Classifier(nn.Module):
         """`ecg [B, L, T]`, preprocessed as `input_spec` says, to logits `[B, C]`; `leads` names a subset of its rows."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             embedded = self.encoder.embed(ecg, leads)  # type: ignore[operator]
-        return self.head(embedded)
+        return self.head(self.head_norm(embedded))
 
     def train(self, mode: bool = True) -> Classifier:
         """Set the mode; a frozen encoder stays in evaluation mode."""

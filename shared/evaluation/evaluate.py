@@ -94,6 +94,7 @@ def write_results(
     notes = list(notes)
     for result in results.values():
         notes += [note for note in result.notes if note not in notes]
+    (out / "figures").mkdir(parents=True, exist_ok=True)
     write_predictions(context, results)
     write_summary(context, results, notes, name)
     write_metrics(out / "metrics.json", results, name)

@@ -116,7 +116,6 @@ def make_context(config: FinetuneConfig) -> tuple[Context, list[str]]:
     indices, split = make_split(store, task.usable, evaluation)
     assert evaluation.out is not None
     resamples = Resamples(store.records.patient.to_numpy()[indices[split.test]], config.resamples, config.run.seed)
-    (evaluation.out / "figures").mkdir(parents=True, exist_ok=True)
     device = torch.device("cpu")  # of the statistics; the model is where the run says
     context = Context(evaluation, store, task, indices, split, {}, resamples, evaluation.out, device)
     notes = []
@@ -142,7 +141,8 @@ def fit(run: Run, config: FinetuneConfig, start: nn.Module, context: Context) ->
     leads = None
     if config.encoder.leads is not None:
         leads = subset_leads(config.encoder.leads, start.input_spec.leads)  # type: ignore[union-attr, arg-type]
-    model = Classifier(with_drop_path(start, config.drop_path), len(task.classes), config.mode == "linear_probe")
+    encoder, frozen = with_drop_path(start, config.drop_path), config.mode == "linear_probe"
+    model = Classifier(encoder, len(task.classes), frozen, config.head_norm)
     spec = model.input_spec if leads is None else model.input_spec.model_copy(update={"leads": tuple(leads)})
     wrapped, preprocess = run.wrap(model), Preprocess(spec).to(run.device)
     batch_size = run.share_of(min(optim.batch_size, len(train)))

@@ -61,6 +61,10 @@ class FinetuneConfig(Section):
     fraction: Share = Field(1.0, description="share of the training patients whose labels are used, stratified")
     optim: FinetuneOptim = FinetuneOptim()
     drop_path: float = Field(0.1, ge=0, lt=1, description="rate of the encoder's last block; rises linearly from 0")
+    head_norm: Literal["none", "batch"] = Field(
+        "none",
+        description="batch: features are standardised over the batch before the head, for a head that learns fast",
+    )
     augment: AugmentConfig = AugmentConfig()
     num_crops: int = Field(3, ge=1, description="evenly spaced windows per tested record, logits averaged")
     patience: int | None = Field(10, ge=1, description="epochs without a better validation AUROC; null: no early stop")

@@ -122,6 +122,21 @@ def test_a_frozen_encoder_learns_nothing_and_draws_nothing() -> None:
     assert all(p.grad is None for p in model.encoder.parameters())
 
 
+def test_batch_norm_before_the_head() -> None:
+    """The head sees standardised features in training, and the running statistics in evaluation."""
+    encoder = encoder_of("ecg_jepa")
+    model = Classifier(encoder, 3, frozen=True, head_norm="batch").train()
+    ecg = torch.randn(32, 8, 1250) * torch.linspace(0.5, 2, 32)[:, None, None]
+    embedded = encoder.embed(ecg).detach()
+    standard = (embedded - embedded.mean(0)) / (embedded.var(0, correction=0) + 1e-5).sqrt()
+    torch.testing.assert_close(model(ecg), model.head(standard), rtol=1e-3, atol=1e-5)
+    for _ in range(300):  # the running variance starts at 1, far above these features
+        model(ecg)
+    torch.testing.assert_close(model.eval()(ecg), model.head(standard), rtol=0.1, atol=1e-2)
+    names = {name for name, _ in model.named_parameters()}
+    assert not any(name.startswith("head_norm") for name in names)
+
+
 def test_logits_are_averaged_over_even_crops(synthetic_store: Path) -> None:
     store, model = ECGStore(synthetic_store), Classifier(encoder_of("st_mem"), 4)
     torch.nn.init.normal_(model.head.weight)
