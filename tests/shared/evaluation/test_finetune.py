@@ -213,6 +213,16 @@ def test_early_stopping_keeps_the_best_epoch(synthetic_store: Path, tmp_path: Pa
     assert len(epochs) == best + 2 < 12
 
 
+def test_overwriting_a_run_reports_anew(synthetic_store: Path, tmp_path: Path) -> None:
+    for _ in range(2):
+        out = run(
+            "st_mem", synthetic_store, tmp_path / "r", "mode=scratch", "optim.epochs=1", "control=false",
+            "run.overwrite=true",
+        )  # fmt: skip
+    assert (out / "evaluation" / "report.html").is_file()
+    assert len((out / "log.jsonl").read_text().splitlines()) == 1
+
+
 def test_label_share_and_single_label(synthetic_store: Path, tmp_path: Path) -> None:
     out = run(
         "st_mem", synthetic_store, tmp_path / "r", "mode=scratch", "fraction=0.2", "single_label=true",
