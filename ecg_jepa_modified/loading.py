@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from ecg_jepa_modified.config import ModelConfig
 from ecg_jepa_modified.encoder import ECGJEPAEncoder
 from ecg_jepa_modified.hybrid import HybridEncoder, copy_scales
 from ecg_jepa_modified.model import ECGJEPA, load_official, make_encoder
-from shared.checkpoints import CheckpointError, find_weights, load_state, read_weights
+from shared.checkpoints import Loader, load_checkpoint, load_part, load_state
 
 FINETUNED = "ecg_jepa_finetuned"
 
@@ -25,21 +27,9 @@ def load_encoder(weights: Path) -> tuple[ECGJEPAEncoder, dict[str, Any]]:
     Raises:
         CheckpointError: nothing there, or a checkpoint of another model.
     """
-    path = find_weights(weights)
-    if path.suffix != ".safetensors":
-        return load_official(path), {}
-    state, method, config = read_weights(path)
-    if method not in ("ecg_jepa", FINETUNED):
-        raise CheckpointError(f"{path} is a checkpoint of {method}, not of ecg_jepa or {FINETUNED}.")
-    model_config = ModelConfig.model_validate(config["model"])
-    if method == FINETUNED:
-        encoder = make_encoder(model_config)
-        own = {k.removeprefix("encoder."): v for k, v in state.items() if k.startswith("encoder.")}
-        load_state(encoder, own, path)
-        return encoder.eval(), config
-    model = ECGJEPA(model_config)
-    load_state(model, state, path)
-    return model.encoder.eval(), config
+    encoder, config = load_checkpoint(weights, load_official, LOADERS)
+    assert isinstance(encoder, ECGJEPAEncoder)
+    return encoder, config
 
 
 def random_encoder(encoder: ECGJEPAEncoder, seed: int) -> ECGJEPAEncoder:
@@ -55,3 +45,19 @@ def untrained(config: ModelConfig, seed: int) -> ECGJEPAEncoder:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return make_encoder(config).eval()
+
+
+def _load_pretrained(state: Mapping[str, Tensor], config: Mapping[str, Any], path: Path) -> nn.Module:
+    model = ECGJEPA(ModelConfig.model_validate(config["model"]))
+    load_state(model, state, path)
+    return model.encoder
+
+
+def _load_finetuned(state: Mapping[str, Tensor], config: Mapping[str, Any], path: Path) -> nn.Module:
+    encoder = make_encoder(ModelConfig.model_validate(config["model"]))
+    load_part(encoder, state, "encoder.", path)
+    return encoder
+
+
+LOADERS: dict[str, Loader] = {"ecg_jepa": _load_pretrained, FINETUNED: _load_finetuned}
+"""Method name in a checkpoint → how its encoder is read."""

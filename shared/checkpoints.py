@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,40 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], str, dict[str, Any]]:
     if "config" not in meta or "method" not in meta:
         raise CheckpointError(f"{path} carries no config: it was not written by this project.")
     return state, meta["method"], json.loads(meta["config"])
+
+
+Loader = Callable[[Mapping[str, Tensor], Mapping[str, Any], Path], nn.Module]
+"""`(state dict, config, path for messages)` of a checkpoint to its model."""
+
+
+def load_checkpoint(
+    weights: str | Path, released: Callable[[Path], nn.Module], loaders: Mapping[str, Loader]
+) -> tuple[nn.Module, dict[str, Any]]:
+    """A model from a run folder, a `model.safetensors`, or a released file.
+
+    Args:
+        weights: as `find_weights` takes it.
+        released: reads any file that is not this project's.
+        loaders: method name in a checkpoint to how it is read.
+
+    Returns:
+        The model in evaluation mode, and the whole config it was trained with; empty where it is not known.
+
+    Raises:
+        CheckpointError: nothing there, or a checkpoint of another method.
+    """
+    path = find_weights(weights)
+    if path.suffix != ".safetensors":
+        return released(path), {}
+    state, method, config = read_weights(path)
+    if method not in loaders:
+        raise CheckpointError(f"{path} is a checkpoint of {method}, not of {', '.join(loaders)}.")
+    return loaders[method](state, config, path).eval(), config
+
+
+def load_part(model: nn.Module, state: Mapping[str, Tensor], prefix: str, origin: str | Path) -> None:
+    """`load_state` of the part of a state dict below a prefix, such as the `encoder.` of a larger model."""
+    load_state(model, {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}, origin)
 
 
 def find_weights(run_or_file: str | Path) -> Path:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from shared.checkpoints import CheckpointError, find_weights, load_state, read_weights
+from shared.checkpoints import CheckpointError, Loader, load_checkpoint, load_part, load_state
 from st_mem_modified.config import ModelConfig
 from st_mem_modified.config_triplet import TripletModelConfig
 from st_mem_modified.config_vqvae import VQVAEConfig
@@ -30,13 +30,7 @@ def load_model(weights: Path) -> tuple[nn.Module, dict[str, Any]]:
     Raises:
         CheckpointError: nothing there, or a checkpoint of another model.
     """
-    path = find_weights(weights)
-    if path.suffix != ".safetensors":
-        return load_official(path), {}
-    state, method, config = read_weights(path)
-    if method not in LOADERS:
-        raise CheckpointError(f"{path} is a checkpoint of {method}, not of {', '.join(LOADERS)}.")
-    return LOADERS[method](state, config, path).eval(), config
+    return load_checkpoint(weights, load_official, LOADERS)
 
 
 def load_encoder(weights: Path) -> STMEMEncoder:
@@ -87,7 +81,7 @@ def _load_stmem(state: Weights, config: Mapping[str, Any], path: Path) -> nn.Mod
 def _load_encoder_alone(state: Weights, config: Mapping[str, Any], path: Path) -> nn.Module:
     """The encoder; a decoder that speaks codes, or a classifier's head, is of use only in training."""
     encoder = STMEMEncoder(ModelConfig.model_validate(config["model"]))
-    load_state(encoder, {k.removeprefix("encoder."): v for k, v in state.items() if k.startswith("encoder.")}, path)
+    load_part(encoder, state, "encoder.", path)
     return encoder
 
 
@@ -103,7 +97,7 @@ def _load_vqvae(state: Weights, config: Mapping[str, Any], path: Path) -> nn.Mod
     return model
 
 
-LOADERS: dict[str, Callable[[Weights, Mapping[str, Any], Path], nn.Module]] = {
+LOADERS: dict[str, Loader] = {
     "st_mem": _load_stmem,
     "st_mem_masked_tokens": _load_encoder_alone,
     FINETUNED: _load_encoder_alone,
