@@ -15,14 +15,12 @@ from torch import Tensor, nn
 from shared.data.store import ECGStore
 from shared.data.transforms import Preprocess
 from shared.errors import UserError
-from shared.evaluation.bootstrap import Resamples
-from shared.evaluation.context import RANDOM, Context, EvaluateConfig, Figure, Result
-from shared.evaluation.evaluate import evaluate, evaluation_folder, make_split
+from shared.evaluation.context import RANDOM, EvaluateConfig, Figure, Result
+from shared.evaluation.evaluate import evaluate, evaluation_folder, open_context
 from shared.evaluation.outside import evaluate_outside
 from shared.evaluation.plots import plot_embeddings
 from shared.evaluation.protocols import PROTOCOLS
 from shared.evaluation.report import format_interval
-from shared.evaluation.tasks import make_task
 from shared.run import pick_device
 from st_mem_modified.figures import draw_reconstruction
 from st_mem_modified.loading import encoder_of, load_encoder, load_model, random_encoder
@@ -218,13 +216,8 @@ def compare(rows: Rows, config: EvaluateConfig, out: Path) -> list[Figure]:
     are cached below `out`, where `evaluate` finds them.
     """
     assert rows.baseline is not None
-    store = ECGStore(config.store)
-    task = make_task(store, config.task, config.single_label)
-    indices, split = make_split(store, task.usable, config)
-    resamples = Resamples(store.records.patient.to_numpy()[indices[split.test]], config.resamples, config.seed)
     encoders = {rows.name: rows.encoder, **rows.others}
-    device = pick_device(config.device)
-    context = Context(config, store, task, indices, split, {}, resamples, out, device, encoders)
+    context = open_context(config, out, pick_device(config.device), encoders)
     embedded = {row: context.embed(row) for row in encoders}
     baseline = embedded.pop(rows.baseline)
     context = replace(context, rows={**embedded, RANDOM: baseline})
@@ -244,12 +237,12 @@ def compare(rows: Rows, config: EvaluateConfig, out: Path) -> list[Figure]:
         print(f"{rows.name} − {rows.baseline}: {line}")
     path = out / "figures" / "before_after_pca.png"
     single = context.labels.sum(axis=1) == 1
-    test = [i for i in split.test if single[i]]
+    test = [i for i in context.split.test if single[i]]
     plot_embeddings(
         path,
         {f"before: {rows.baseline}": baseline[test], f"after: {rows.name}": embedded[rows.name][test]},
         context.labels[test].argmax(axis=1),
-        task.classes,
+        context.task.classes,
         "pca",
         seed=config.seed,
     )

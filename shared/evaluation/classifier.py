@@ -9,10 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from shared.data.loader import eval_batches
 from shared.data.spec import InputSpec
 from shared.data.store import ECGStore
-from shared.data.transforms import Preprocess
+from shared.evaluation.embed import embed_store
 
 
 class Classifier(nn.Module):
@@ -68,25 +67,19 @@ def with_drop_path(encoder: nn.Module, rate: float) -> nn.Module:
     return made
 
 
-@torch.inference_mode()
-def predict_store(
-    model: Classifier,
-    store: ECGStore,
-    indices: np.ndarray,
-    *,
-    leads: Sequence[str] | None = None,
-    num_crops: int = 1,
-    batch_size: int = 64,
-    device: torch.device,
-    dtype: torch.dtype | None = None,
-) -> np.ndarray:
-    """Logits `[n, C]` float64 of these records, the mean over evenly spaced crops."""
-    spec = model.input_spec if leads is None else model.input_spec.model_copy(update={"leads": tuple(leads)})
-    preprocess = Preprocess(spec).to(device)
-    model.eval()
-    parts = []
-    for crops in eval_batches(store, indices, spec, batch_size, num_crops):
-        with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
-            logits = model(preprocess(crops.flatten(0, 1).to(device)), leads)
-        parts.append(logits.double().unflatten(0, (len(crops), num_crops)).mean(1).cpu())
-    return np.asarray(torch.cat(parts).numpy())
+class Logits(nn.Module):
+    """A classifier whose logits stand in the place of an embedding."""
+
+    def __init__(self, model: Classifier) -> None:
+        super().__init__()
+        self.model = model
+        self.input_spec, self.embed_dim = model.input_spec, model.head.out_features
+
+    def embed(self, ecg: Tensor, leads: Sequence[str] | None = None) -> Tensor:
+        """`[B, L, T]` to `[B, C]`."""
+        return self.model(ecg, leads)
+
+
+def predict_store(model: Classifier, store: ECGStore, indices: np.ndarray, **options: Any) -> np.ndarray:
+    """Logits `[n, C]` float64 of these records, the mean over evenly spaced crops; options as `embed_store`'s."""
+    return embed_store(Logits(model), store, indices, name="predict", **options).astype(np.float64)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from torch import nn
 
 from shared.config import to_yaml
@@ -60,25 +61,34 @@ def evaluate(
     unknown = [p for p in config.protocols if p not in PROTOCOLS]
     if unknown:
         raise UserError(f"unknown protocol {', '.join(unknown)}; the protocols are {', '.join(PROTOCOLS)}.")
-    device = pick_device(config.device)
+    encoders = {name: encoder, **(others or {}), RANDOM: random_encoder}
+    context = open_context(config, out, pick_device(config.device), encoders)
+    context.rows.update({row: context.embed(row) for row in encoders})
+    results, problems = run_protocols(context)
+    test = context.indices[context.split.test]
+    notes = [*notes, *check_contamination(trained_on, context.store, test), *problems]
+    return write_results(context, results, notes, name, figures)
+
+
+def open_context(
+    config: EvaluateConfig, out: Path, device: torch.device, encoders: Mapping[str, nn.Module] | None = None
+) -> Context:
+    """Store, task, splits and resamples as the config says; no rows yet, nothing is written.
+
+    Raises:
+        UserError: no store, no labels, or what `make_split` refuses.
+    """
     store = ECGStore(config.store)
     task = make_task(store, config.task, config.single_label)
     indices, split = make_split(store, task.usable, config)
-    (out / "figures").mkdir(parents=True, exist_ok=True)
     resamples = Resamples(store.records.patient.to_numpy()[indices[split.test]], config.resamples, config.seed)
-    encoders = {name: encoder, **(others or {}), RANDOM: random_encoder}
-    context = Context(config, store, task, indices, split, {}, resamples, out, device, encoders)
-    context.rows.update({row: context.embed(row) for row in encoders})
-    results, problems = run_protocols(context)
-    write_embeddings(context, name)
-    notes = [*notes, *check_contamination(trained_on, store, indices[split.test]), *problems]
-    return write_results(context, results, notes, name, figures)
+    return Context(config, store, task, indices, split, {}, resamples, out, device, dict(encoders or {}))
 
 
 def write_results(
     context: Context, results: Mapping[str, Result], notes: Sequence[str], name: str, figures: Sequence[Figure] = ()
 ) -> Path:
-    """Predictions, summary, metrics, figures and the page of finished protocols, into the context's folder.
+    """Embeddings, predictions, summary, metrics, figures and the page of finished protocols, into the context's folder.
 
     Args:
         context: what was evaluated.
@@ -95,6 +105,8 @@ def write_results(
     for result in results.values():
         notes += [note for note in result.notes if note not in notes]
     (out / "figures").mkdir(parents=True, exist_ok=True)
+    if context.rows:
+        write_embeddings(context, name)
     write_predictions(context, results)
     write_summary(context, results, notes, name)
     write_metrics(out / "metrics.json", results, name)

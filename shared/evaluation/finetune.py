@@ -18,20 +18,18 @@ from tqdm import tqdm
 
 from shared.data.augment import OPERATIONS, rand_augment
 from shared.data.loader import EpochBatches, train_batches
-from shared.data.store import ECGStore
 from shared.data.transforms import Preprocess
 from shared.errors import UserError
-from shared.evaluation.bootstrap import Resamples
 from shared.evaluation.classifier import Classifier, predict_store, with_drop_path
 from shared.evaluation.contamination import check_contamination
 from shared.evaluation.context import RANDOM, Context, score_predictions
 from shared.evaluation.context import Figure as ReportFigure
-from shared.evaluation.evaluate import make_split, write_results
+from shared.evaluation.evaluate import open_context, write_results
 from shared.evaluation.finetune_config import AugmentConfig, FinetuneConfig, Mode
 from shared.evaluation.label_fractions import draw_patients
 from shared.evaluation.metrics import auroc
 from shared.evaluation.plots import plot_log
-from shared.evaluation.tasks import Task, make_task
+from shared.evaluation.tasks import Task
 from shared.leads import subset_leads
 from shared.optim import make_optimizer, make_schedule
 from shared.run import Run, require_finite
@@ -111,13 +109,10 @@ def finetune(config: FinetuneConfig, method: Method) -> Path:
 def make_context(config: FinetuneConfig) -> tuple[Context, list[str]]:
     """Task, splits and resamples; the training split is cut to the labelled share. Also notes for the report."""
     evaluation = config.as_evaluation()
-    store = ECGStore(evaluation.store)
-    task = make_task(store, evaluation.task, evaluation.single_label)
-    indices, split = make_split(store, task.usable, evaluation)
     assert evaluation.out is not None
-    resamples = Resamples(store.records.patient.to_numpy()[indices[split.test]], config.resamples, config.run.seed)
-    device = torch.device("cpu")  # of the statistics; the model is where the run says
-    context = Context(evaluation, store, task, indices, split, {}, resamples, evaluation.out, device)
+    # The statistics are the CPU's; the model is where the run says.
+    context = open_context(evaluation, evaluation.out, torch.device("cpu"))
+    task, split = context.task, context.split
     notes = []
     if config.fraction < 1:
         (chosen,) = draw_patients(context, config.fraction)
