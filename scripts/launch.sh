@@ -1,4 +1,5 @@
 # Sourced by the run scripts: `launch MODULE DEFAULT_CONFIG [CONFIG] [key=value …]`. GPUS=0,1 starts one process per GPU.
+# `demo_encoder METHOD`: the demo's data and encoder, made where they are not there yet.
 here="$PWD"
 source "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/setup.sh"
 launch() {
@@ -11,4 +12,8 @@ launch() {
     [[ $count -eq 1 ]] || command=(python -m torch.distributed.run --standalone --nproc-per-node "$count" -m "$module")
   fi
   "${command[@]}" "$config" "$@"
+}
+demo_encoder() {
+  GPUS="" launch shared.data.prepare configs/demo/synthetic.yaml
+  launch "${1}_modified.pretrain" "configs/demo/${1}_pretrain.yaml"
 }

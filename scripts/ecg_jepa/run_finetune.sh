@@ -3,8 +3,7 @@
 # Without arguments: the demo's encoder on embedded synthetic ECG, both made first where they are not there yet.
 source "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/../launch.sh"
 if [[ $# -eq 0 ]]; then
-  GPUS="" launch shared.data.prepare configs/demo/synthetic.yaml
-  launch ecg_jepa_modified.pretrain configs/demo/ecg_jepa_pretrain.yaml
+  demo_encoder ecg_jepa
   set -- configs/demo/ecg_jepa_finetune.yaml
 fi
 launch ecg_jepa_modified.finetune configs/ecg_jepa/finetune.yaml "$@"

@@ -3,8 +3,7 @@
 # Without arguments: the demo's encoder on embedded synthetic ECG, pretrained first where it is not there yet.
 source "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/../launch.sh"
 if [[ $# -eq 0 ]]; then
-  GPUS="" launch shared.data.prepare configs/demo/synthetic.yaml
-  launch st_mem_modified.pretrain configs/demo/st_mem_pretrain.yaml
+  demo_encoder st_mem
   set -- configs/demo/st_mem_inference.yaml
 fi
 GPUS="${GPUS%%,*}" launch st_mem_modified.evaluate configs/st_mem/inference_clusters.yaml "$@"
