@@ -62,6 +62,10 @@ class InputSpec(Section):
             raise ValueError(f"highpass {self.highpass:g} Hz is not below lowpass {self.lowpass:g} Hz")
         return self
 
+    def with_leads(self, leads: Sequence[str] | None) -> InputSpec:
+        """The same input of these leads alone; None takes all."""
+        return self if leads is None else self.model_copy(update={"leads": tuple(leads)})
+
 
 class DataConfig(Section):
     """Which records of which store a training reads."""

@@ -150,10 +150,9 @@ def read_tokens(context: Context, row: str) -> Tokens:
     """Tokens of the context's records from the centred window, held in float16 where they fit into `HELD_BYTES`."""
     encoder, config = context.encoders[row], context.config
     leads: Sequence[str] | None = None
-    spec = encoder.input_spec
     if config.encoder.leads is not None:
-        leads = subset_leads(config.encoder.leads, spec.leads)
-        spec = spec.model_copy(update={"leads": tuple(leads)})
+        leads = subset_leads(config.encoder.leads, encoder.input_spec.leads)
+    spec = encoder.input_spec.with_leads(leads)
     preprocess = Preprocess(spec).to(context.device)
     encoder.to(context.device).eval()
 

@@ -65,7 +65,7 @@ def embed_store(
         UserError: the encoder gives another shape than `[B, embed_dim]`, or values that are not finite.
     """
     device = torch.device(device)
-    spec = encoder.input_spec if leads is None else encoder.input_spec.model_copy(update={"leads": tuple(leads)})
+    spec = encoder.input_spec.with_leads(leads)
     preprocess = Preprocess(spec).to(device)
     if isinstance(encoder, nn.Module):
         encoder.to(device).eval()

@@ -138,7 +138,7 @@ def fit(run: Run, config: FinetuneConfig, start: nn.Module, context: Context) ->
         leads = subset_leads(config.encoder.leads, start.input_spec.leads)  # type: ignore[union-attr, arg-type]
     encoder, frozen = with_drop_path(start, config.drop_path), config.mode == "linear_probe"
     model = Classifier(encoder, len(task.classes), frozen, config.head_norm)
-    spec = model.input_spec if leads is None else model.input_spec.model_copy(update={"leads": tuple(leads)})
+    spec = model.input_spec.with_leads(leads)
     wrapped, preprocess = run.wrap(model), Preprocess(spec).to(run.device)
     batch_size = run.share_of(min(optim.batch_size, len(train)))
     ranks: dict[str, Any] = {"seed": config.run.seed, "rank": run.rank, "world_size": run.world_size}
