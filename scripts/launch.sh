@@ -2,6 +2,7 @@
 # `demo_encoder METHOD`: the demo's data and encoder, made where they are not there yet.
 here="$PWD"
 source "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/setup.sh"
+demo="configs/${SETTING:-demo}" # SETTING=test: a few records and steps, as the tests run every script
 launch() {
   local module="$1" config="$2"; shift 2
   if [[ $# -gt 0 && "$1" != *=* && "$1" != -* ]]; then config="$1"; shift; [[ ! -f "$here/$config" ]] || config="$here/$config"; fi
@@ -14,6 +15,6 @@ launch() {
   "${command[@]}" "$config" "$@"
 }
 demo_encoder() {
-  GPUS="" launch shared.data.prepare configs/demo/synthetic.yaml
-  launch "${1}_modified.pretrain" "configs/demo/${1}_pretrain.yaml"
+  GPUS="" launch shared.data.prepare "$demo/synthetic.yaml"
+  launch "${1}_modified.pretrain" "$demo/${1}_pretrain.yaml"
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import tempfile
 import time
@@ -33,6 +34,9 @@ def seconds(work: Callable[[], object], rounds: int = 5) -> float:
 
 def main() -> None:
     """Print one line per measurement."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--records", type=int, default=4096, help="in the store that the loader reads")
+    num_records = parser.parse_args().records
     torch.set_num_threads(1)
     patients = synthetic.draw_patients(256, seed=0)
     took = seconds(lambda: synthetic.render(patients))
@@ -41,18 +45,18 @@ def main() -> None:
     torch.set_num_threads(2)
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "store"
-        config = load_config(choose_config, "configs/data/synthetic.yaml", [f"out={out}", "num_records=4096"])
+        config = load_config(choose_config, "configs/data/synthetic.yaml", [f"out={out}", f"num_records={num_records}"])
         store = prepare(config)
         epoch = iter(range(1000))
 
         def load() -> None:
-            batches = EpochBatches(store, np.arange(len(store)), SPEC, 256, seed=0, epoch=next(epoch))
+            batches = EpochBatches(store, np.arange(len(store)), SPEC, min(256, num_records), seed=0, epoch=next(epoch))
             for signals, _ in train_batches(batches):
                 signals.float().mul_(1e-3)
 
         load()
-        print(f"loader, 9 s crops, float {4096 / seconds(load):8.0f} records/s (target >= 20000)")
-        ecg = torch.from_numpy(store.read(range(256)))[:, :, :2250]
+        print(f"loader, 9 s crops, float {num_records / seconds(load):8.0f} records/s (target >= 20000)")
+        ecg = torch.from_numpy(store.read(np.arange(256) % num_records))[:, :, :2250]
         preprocess = Preprocess(SPEC)
         fast = seconds(lambda: preprocess(ecg))
         reference = ecg[:32].double().numpy() * 1e-3

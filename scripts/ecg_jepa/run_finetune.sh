@@ -4,6 +4,6 @@
 source "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/../launch.sh"
 if [[ $# -eq 0 ]]; then
   demo_encoder ecg_jepa
-  set -- configs/demo/ecg_jepa_finetune.yaml
+  set -- $demo/ecg_jepa_finetune.yaml
 fi
 launch ecg_jepa_modified.finetune configs/ecg_jepa/finetune.yaml "$@"

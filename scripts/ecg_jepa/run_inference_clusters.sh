@@ -4,6 +4,7 @@
 source "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/../launch.sh"
 if [[ $# -eq 0 ]]; then
   demo_encoder ecg_jepa
-  set -- configs/demo/ecg_jepa_inference.yaml
+  set -- $demo/ecg_jepa_inference.yaml
 fi
-GPUS="${GPUS%%,*}" launch ecg_jepa_modified.evaluate configs/ecg_jepa/inference_clusters.yaml "$@"
+first="${GPUS:-}"
+GPUS="${first%%,*}" launch ecg_jepa_modified.evaluate configs/ecg_jepa/inference_clusters.yaml "$@"

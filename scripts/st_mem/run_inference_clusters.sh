@@ -4,6 +4,7 @@
 source "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/../launch.sh"
 if [[ $# -eq 0 ]]; then
   demo_encoder st_mem
-  set -- configs/demo/st_mem_inference.yaml
+  set -- $demo/st_mem_inference.yaml
 fi
-GPUS="${GPUS%%,*}" launch st_mem_modified.evaluate configs/st_mem/inference_clusters.yaml "$@"
+first="${GPUS:-}"
+GPUS="${first%%,*}" launch st_mem_modified.evaluate configs/st_mem/inference_clusters.yaml "$@"

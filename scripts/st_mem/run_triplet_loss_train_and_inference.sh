@@ -4,6 +4,6 @@
 source "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/../launch.sh"
 if [[ $# -eq 0 ]]; then
   demo_encoder st_mem
-  set -- configs/demo/st_mem_triplet.yaml
+  set -- $demo/st_mem_triplet.yaml
 fi
 launch st_mem_modified.triplet configs/st_mem/triplet.yaml "$@"
