@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from shared.config import Section
 from shared.data.spec import DataConfig, InputSpec
-from shared.evaluation import finetune_config as shared_finetune
+from shared.finetune import config as shared_finetune
 from shared.leads import INDEPENDENT_LEADS
 from shared.optim import OptimConfig
 from shared.run import RunConfig

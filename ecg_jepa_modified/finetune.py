@@ -16,7 +16,7 @@ from ecg_jepa_modified.hybrid import fit_features
 from ecg_jepa_modified.loading import FINETUNED, load_encoder, random_encoder, untrained
 from shared.config import config_from_cli, entry_point
 from shared.data.store import ECGStore
-from shared.evaluation.finetune import Method, finetune
+from shared.finetune.train import Method, finetune
 from shared.run import exit_on_stop
 
 

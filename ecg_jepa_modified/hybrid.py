@@ -1,4 +1,4 @@
-"""Hybrid input: rows of clinical measurements (`shared.features`) beside the signals, in the same lead × time grid.
+"""Hybrid input: rows of clinical measurements (`shared.measurements.features`) beside the signals, in the same lead × time grid.
 
     x = [B, L + F, T]: L leads in mV, then F features in their own units, NaN where a measurement could not be made
 
@@ -21,7 +21,7 @@ from ecg_jepa_modified.cropa import cropa_attention, cropa_ragged
 from ecg_jepa_modified.encoder import ECGJEPAEncoder, pick_positions, pick_times
 from shared.data.store import ECGStore
 from shared.errors import UserError
-from shared.feature_scaler import FeatureScaler
+from shared.measurements.scaler import FeatureScaler
 from shared.nn import Attend
 
 FIT_RECORDS = 4096

@@ -17,13 +17,13 @@ from ecg_jepa_modified.masking import draw_mask
 from ecg_jepa_modified.model import ECGJEPA
 from shared.data.loader import read_validation
 from shared.data.store import ECGStore
+from shared.data.tasks import make_task
 from shared.data.transforms import Preprocess
-from shared.evaluation.knn import knn_scores
-from shared.evaluation.metrics import METRICS
-from shared.evaluation.plots import plot_log
-from shared.evaluation.quality import rank_me
-from shared.evaluation.tasks import make_task
+from shared.plots.charts import plot_log
 from shared.run import Run
+from shared.statistics.knn import knn_scores
+from shared.statistics.metrics import METRICS
+from shared.statistics.spectrum import rank_me
 
 PROBE_NEIGHBOURS = 20
 CURVES = {

@@ -14,6 +14,6 @@ for job in st_mem ecg_jepa ecg_jepa_hybrid; do
   launch ${job%_hybrid}_modified.evaluate $demo/${job}_inference.yaml store=data/$name encoder.weights=$runs/$job
 done
 launch st_mem_modified.triplet $demo/st_mem_triplet.yaml data.store=data/$name run.out=$runs/st_mem_triplet encoder.weights=$runs/st_mem
-launch st_mem_modified.vqvae_train $demo/st_mem_vqvae.yaml data.store=data/$name run.out=$runs/st_mem_vqvae "${more[@]}"
-python -m shared.evaluation.compare $runs/{st_mem,ecg_jepa,st_mem_triplet,st_mem_vqvae} out=$runs/compare
-python -m shared.evaluation.compare $runs/{ecg_jepa,ecg_jepa_hybrid} out=$runs/compare_hybrid
+launch st_mem_modified.vqvae.train $demo/st_mem_vqvae.yaml data.store=data/$name run.out=$runs/st_mem_vqvae "${more[@]}"
+python -m shared.evaluation.report.compare $runs/{st_mem,ecg_jepa,st_mem_triplet,st_mem_vqvae} out=$runs/compare
+python -m shared.evaluation.report.compare $runs/{ecg_jepa,ecg_jepa_hybrid} out=$runs/compare_hybrid

@@ -33,7 +33,7 @@ STAGES = {
     "finetune": "finetune",
     "linear_probe": "finetune",
     "triplet": "triplet",
-    "vqvae": "vqvae_train",
+    "vqvae": "vqvae.train",
     "inference": "evaluate",
 }
 """Word in a config's file name → the module of the method that reads it."""
@@ -255,7 +255,13 @@ def write_table(sweep: Sweep) -> bool:
     if len(scored) < 2:
         print("fewer than two points have scores: no table")
         return False
-    command = [sys.executable, "-m", "shared.evaluation.compare", *map(str, scored), f"out={sweep.out / 'compare'}"]
+    command = [
+        sys.executable,
+        "-m",
+        "shared.evaluation.report.compare",
+        *map(str, scored),
+        f"out={sweep.out / 'compare'}",
+    ]
     return subprocess.run(command, cwd=REPO_ROOT).returncode == 0
 
 

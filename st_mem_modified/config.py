@@ -9,8 +9,8 @@ from pydantic import Field, model_validator
 
 from shared.config import RepoPath, Section
 from shared.data.spec import DataConfig, InputSpec
-from shared.evaluation import finetune_config as shared_finetune
 from shared.evaluation.context import EvaluateConfig
+from shared.finetune import config as shared_finetune
 from shared.optim import OptimConfig
 from shared.run import RunConfig
 

@@ -9,7 +9,7 @@ from einops import rearrange
 from torch import Tensor
 
 from shared.data.transforms import Preprocess
-from shared.evaluation.plots import plot_reconstruction
+from shared.plots.paper import plot_reconstruction
 from st_mem_modified.model import STMEM, draw_noise, patchify
 
 

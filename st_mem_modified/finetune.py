@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from shared.config import config_from_cli, entry_point
-from shared.evaluation.finetune import Method, finetune
+from shared.finetune.train import Method, finetune
 from shared.run import exit_on_stop
 from st_mem_modified.config import FinetuneConfig
 from st_mem_modified.loading import FINETUNED, encoder_of, load_model, random_encoder

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from shared.checkpoints import CheckpointError, Loader, load_checkpoint, load_part, load_state
 from st_mem_modified.config import ModelConfig
 from st_mem_modified.config_triplet import TripletModelConfig
-from st_mem_modified.config_vqvae import VQVAEConfig
 from st_mem_modified.model import STMEM, STMEMEncoder, load_official
 from st_mem_modified.triplet_model import TripletModel
-from st_mem_modified.vqvae import VQVAE
+from st_mem_modified.vqvae.config import VQVAEConfig
+from st_mem_modified.vqvae.model import VQVAE
 
 Weights = Mapping[str, Tensor]
 FINETUNED = "st_mem_finetuned"
@@ -58,7 +58,7 @@ def load_vqvae(weights: Path, quantizer: str | None = None) -> VQVAE:
     """
     model, _ = load_model(weights)
     if not isinstance(model, VQVAE):
-        raise CheckpointError(f"{weights} holds a {type(model).__name__}, not a VQ-VAE (st_mem_modified.vqvae_train).")
+        raise CheckpointError(f"{weights} holds a {type(model).__name__}, not a VQ-VAE (st_mem_modified.vqvae.train).")
     own = model.config.quantizer.name
     if quantizer is not None and own != quantizer:
         raise CheckpointError(f"{weights} holds a VQ-VAE with quantizer {own}, not {quantizer}.")

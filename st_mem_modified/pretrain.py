@@ -16,14 +16,14 @@ from shared.config import config_from_cli, entry_point
 from shared.data.loader import EpochBatches, read_validation, train_batches
 from shared.data.store import ECGStore
 from shared.data.transforms import Preprocess
-from shared.evaluation.plots import plot_log
 from shared.optim import make_optimizer, make_schedule
+from shared.plots.charts import plot_log
 from shared.run import Run, exit_on_stop, require_finite
 from st_mem_modified.config import PretrainConfig
 from st_mem_modified.figures import draw_reconstruction
 from st_mem_modified.loading import load_vqvae
-from st_mem_modified.masked_tokens import MaskedTokens
 from st_mem_modified.model import STMEM, draw_noise
+from st_mem_modified.vqvae.masked_tokens import MaskedTokens
 
 CURVES = {"loss": ("epoch_loss", "val_loss"), "learning rate": ("lr",), "gradient norm": ("grad_norm",)}
 

@@ -15,19 +15,19 @@ from torch import Tensor, nn
 from shared.data.store import ECGStore
 from shared.data.transforms import Preprocess
 from shared.errors import UserError
-from shared.evaluation.context import RANDOM, EvaluateConfig, Figure, Result
+from shared.evaluation.context import RANDOM, EvaluateConfig, Picture, Result
 from shared.evaluation.evaluate import evaluate, evaluation_folder, open_context
 from shared.evaluation.outside import evaluate_outside
-from shared.evaluation.plots import plot_embeddings
 from shared.evaluation.protocols import PROTOCOLS
-from shared.evaluation.report import format_interval
+from shared.evaluation.report.page import format_interval
+from shared.plots.embeddings import plot_embeddings
 from shared.run import pick_device
 from st_mem_modified.figures import draw_reconstruction
 from st_mem_modified.loading import encoder_of, load_encoder, load_model, random_encoder
 from st_mem_modified.model import STMEM
 from st_mem_modified.triplet_model import TripletModel
-from st_mem_modified.vq_figures import draw_codes_under_ecg, draw_vq_reconstruction
-from st_mem_modified.vqvae import VQVAE
+from st_mem_modified.vqvae.figures import draw_codes_under_ecg, draw_vq_reconstruction
+from st_mem_modified.vqvae.model import VQVAE
 
 UNTUNED = "untuned encoder"
 COMPARED = ("knn", "knn_cosine", "clusters")
@@ -181,25 +181,25 @@ def first_test_record(config: EvaluateConfig, model: nn.Module) -> tuple[torch.T
     return torch.from_numpy(signal), Preprocess(spec)
 
 
-def _draw_stmem(model: STMEM, config: EvaluateConfig, out: Path) -> list[Figure]:
+def _draw_stmem(model: STMEM, config: EvaluateConfig, out: Path) -> list[Picture]:
     path = out / "figures" / "reconstruction.png"
     signal, preprocess = first_test_record(config, model)
     draw_reconstruction(path, model, preprocess, signal, "test record")
-    return [Figure(path, "A test record: masked stretches (shaded) as the pretrained model fills them in.")]
+    return [Picture(path, "A test record: masked stretches (shaded) as the pretrained model fills them in.")]
 
 
-def _draw_vqvae(model: VQVAE, config: EvaluateConfig, out: Path) -> list[Figure]:
+def _draw_vqvae(model: VQVAE, config: EvaluateConfig, out: Path) -> list[Picture]:
     signal, preprocess = first_test_record(config, model)
     paths = [out / "figures" / name for name in ("vq_reconstruction.png", "vq_codes.png")]
     draw_vq_reconstruction(paths[0], model, preprocess, signal, "test record")
     draw_codes_under_ecg(paths[1], model, preprocess, signal, "test record")
     return [
-        Figure(paths[0], "A test record and what its codes say of it."),
-        Figure(paths[1], "The same record's codes: one number per patch and lead, each code its own colour."),
+        Picture(paths[0], "A test record and what its codes say of it."),
+        Picture(paths[1], "The same record's codes: one number per patch and lead, each code its own colour."),
     ]
 
 
-DRAW: dict[type[nn.Module], Callable[[Any, EvaluateConfig, Path], list[Figure]]] = {
+DRAW: dict[type[nn.Module], Callable[[Any, EvaluateConfig, Path], list[Picture]]] = {
     STMEM: _draw_stmem,
     VQVAE: _draw_vqvae,
 }
@@ -209,7 +209,7 @@ DRAW: dict[type[nn.Module], Callable[[Any, EvaluateConfig, Path], list[Figure]]]
 # ---------------------------------------------------------------- gain over the baseline
 
 
-def compare(rows: Rows, config: EvaluateConfig, out: Path) -> list[Figure]:
+def compare(rows: Rows, config: EvaluateConfig, out: Path) -> list[Picture]:
     """Paired differences of the rows and the baseline: `gain.json`, and the maps of both as a figure with the main numbers.
 
     The protocols compare every row with the one that stands in the place of the random encoder; here it is the baseline. Embeddings
@@ -247,4 +247,4 @@ def compare(rows: Rows, config: EvaluateConfig, out: Path) -> list[Figure]:
         seed=config.seed,
     )
     caption = f"Test records before and after, principal components. {rows.name} − {rows.baseline}: {'; '.join(lines)}."
-    return [Figure(path, caption)]
+    return [Picture(path, caption)]

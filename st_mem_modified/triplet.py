@@ -17,16 +17,16 @@ from tqdm import tqdm
 
 from shared.config import config_from_cli, entry_point
 from shared.data.store import ECGStore
+from shared.data.tasks import make_task
 from shared.data.transforms import Preprocess
+from shared.embeddings import embed_cached, embed_store
 from shared.errors import UserError
-from shared.evaluation.embed import embed_cached, embed_store
-from shared.evaluation.knn import knn_scores
-from shared.evaluation.metrics import auroc
-from shared.evaluation.plots import plot_log
-from shared.evaluation.tasks import make_task
 from shared.optim import make_optimizer, make_schedule
+from shared.plots.charts import plot_log
 from shared.run import Run, exit_on_stop, require_finite
 from shared.selection import Best
+from shared.statistics.knn import knn_scores
+from shared.statistics.metrics import auroc
 from st_mem_modified.config_triplet import TripletConfig
 from st_mem_modified.loading import load_encoder
 from st_mem_modified.rows import run_evaluation

@@ -14,9 +14,9 @@ from shared.config import REPO_ROOT
 METHODS = ("st_mem_modified", "ecg_jepa_modified")
 PACKAGES = ("shared", *METHODS)
 
-FEATURES = {"features", "feature_scaler", "beats", "delineation"}
 TRAINING = {"checkpoints", "optim", "run", "selection"}
 GROUND = {"config", "errors", "leads"}
+BELOW = GROUND | {"measurements", "data", "nn"}
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "nn": set(),
@@ -25,9 +25,14 @@ ALLOWED: dict[str, set[str]] = {
     "leads": {"errors"},
     **{part: {"config", "errors", "checkpoints"} for part in TRAINING},
     "selection": {"run"},
-    **dict.fromkeys(FEATURES, GROUND | FEATURES),
-    "data": GROUND | FEATURES,
-    "evaluation": GROUND | FEATURES | TRAINING | {"nn", "data"},
+    "measurements": GROUND,
+    "features": {"measurements"},
+    "data": GROUND | {"measurements"},
+    "statistics": {"errors"},
+    "plots": {"statistics"},
+    "embeddings": {"data", "errors"},
+    "finetune": BELOW | TRAINING | {"statistics", "plots", "embeddings", "evaluation"},
+    "evaluation": BELOW | TRAINING | {"statistics", "plots", "embeddings"},
 }
 """Part of `shared` → the other parts it may import. A new part is given its place here first."""
 

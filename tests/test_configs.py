@@ -17,7 +17,7 @@ from shared.config import REPO_ROOT, ConfigError, Section, load_config
 from shared.data.prepare import choose_config
 from shared.evaluation.context import EvaluateConfig
 from st_mem_modified.config_triplet import TripletConfig
-from st_mem_modified.config_vqvae import VQTrainConfig
+from st_mem_modified.vqvae.config import VQTrainConfig
 
 CLASSES: dict[str, type[Section] | Callable[[Mapping[str, Any]], type[Section]]] = {
     "configs/data/*.yaml": choose_config,

@@ -27,7 +27,7 @@ from ecg_jepa_modified.config import MaskConfig, ModelConfig
 from ecg_jepa_modified.cropa import cropa_reference
 from ecg_jepa_modified.masking import draw_mask
 from ecg_jepa_modified.model import ECGJEPA
-from shared.features import FEATURES
+from shared.measurements.catalog import FEATURES
 from shared.nn import Attend
 
 TARGETS = {"training step": 1.25, "encoding": 1.4, "score memory": 6.0}

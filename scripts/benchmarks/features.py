@@ -4,8 +4,8 @@
 
 The other detectors and delineators are compared where their package is installed (wfdb is; neurokit2 needs pandas < 3, so
 it wants an environment of its own). LUDB leaves the first and last beats of a record without annotation: only what lies
-between the first and the last annotated QRS counts. The settings of `shared.beats` and `shared.delineation` were made on
-lead II of these records and on synthetic ones of another seed; the other leads show how far they carry.
+between the first and the last annotated QRS counts. The settings of `beats` and `delineation` in `shared.measurements`
+were made on lead II of these records and on synthetic ones of another seed; the other leads show how far they carry.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from pathlib import Path
 
 import numpy as np
 
-from shared.beats import find_beats, to_lattice
 from shared.data.sources.ludb import read_annotations
 from shared.data.synthetic import draw_patients, render
-from shared.features import extract_features
 from shared.leads import LEADS
+from shared.measurements.beats import find_beats, to_lattice
+from shared.measurements.features import extract_features
 
 TOLERANCE = 0.075
 LUDB_FS = 500.0
@@ -89,7 +89,7 @@ def score_detector(records: list[Annotated], detect: Detector) -> tuple[float, f
 
 
 def own_detector(signal: np.ndarray) -> np.ndarray:
-    """R peaks (s) of `shared.beats`."""
+    """R peaks (s) of `shared.measurements.beats`."""
     return find_beats(to_lattice(signal, LUDB_FS)).times
 
 
@@ -107,7 +107,7 @@ def detectors() -> dict[str, Detector]:
         return detect
 
     found: dict[str, Detector] = {
-        "shared.beats": own_detector,
+        "shared.measurements.beats": own_detector,
         "wfdb xqrs": lambda signal: processing.xqrs_detect(signal, LUDB_FS, verbose=False) / LUDB_FS,
         "wfdb gqrs": lambda signal: processing.gqrs_detect(signal, LUDB_FS) / LUDB_FS,
     }
@@ -118,7 +118,7 @@ def detectors() -> dict[str, Detector]:
 
 
 def own_intervals(signal: np.ndarray) -> dict[str, float]:
-    """Intervals (ms) of `shared.features`."""
+    """Intervals (ms) of `shared.measurements.features`."""
     return extract_features(signal[None], LUDB_FS, ["II"], names=["st_deviation"]).values
 
 
@@ -167,12 +167,12 @@ def report_ludb(folder: Path) -> None:
     for name, detect in detectors().items():
         sensitivity, precision, cost = score_detector(records, detect)
         print(f"  {name:28s} sensitivity {sensitivity:7.2%}  precision {precision:7.2%}  {cost:6.1f} ms/record")
-    print("  shared.beats in the other leads (sensitivity / precision):")
+    print("  shared.measurements.beats in the other leads (sensitivity / precision):")
     for lead in LEADS:
         if lead != "II":
             sensitivity, precision, _ = score_detector(read_ludb(folder, lead), own_detector)
             print(f"    {lead:4s} {sensitivity:7.2%} / {precision:7.2%}")
-    measures = {"shared.delineation": own_intervals}
+    measures = {"shared.measurements.delineation": own_intervals}
     if importlib.util.find_spec("neurokit2"):
         measures |= {f"neurokit2 {method}": neurokit_intervals(method) for method in ("dwt", "prominence", "cwt")}
     print("intervals on LUDB, lead II, record median against the median annotation")

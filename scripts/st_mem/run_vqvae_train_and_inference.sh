@@ -6,4 +6,4 @@ if [[ $# -eq 0 ]]; then
   GPUS="" launch shared.data.prepare $demo/synthetic.yaml
   set -- $demo/st_mem_vqvae.yaml
 fi
-launch st_mem_modified.vqvae_train configs/st_mem/vqvae.yaml "$@"
+launch st_mem_modified.vqvae.train configs/st_mem/vqvae.yaml "$@"

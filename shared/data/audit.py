@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from shared.features import VALUES
+from shared.measurements.catalog import VALUES
 
 
 def make_audit(

@@ -21,8 +21,9 @@ from shared.data.audit import make_audit, print_audit
 from shared.data.sources import SOURCES
 from shared.data.sources.base import PrepareConfig, RecordError, Recording
 from shared.data.store import MICROVOLT, ECGStore, StoreError, StoreWriter
-from shared.features import VALUES, extract_features
 from shared.leads import LeadError, arrange_leads, limb_residual
+from shared.measurements.catalog import VALUES
+from shared.measurements.features import extract_features
 
 FS_RANGE = (50.0, 5000.0)
 FLAT_MV = 0.005

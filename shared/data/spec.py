@@ -8,8 +8,8 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from shared.config import RepoPath, Section
-from shared.features import FEATURES, check_names
 from shared.leads import LEADS, parse_leads
+from shared.measurements.catalog import FEATURES, check_names
 
 
 def parse_features(features: str | Sequence[str]) -> tuple[str, ...]:

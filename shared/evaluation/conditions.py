@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from shared.evaluation.bootstrap import bootstrap_interval, find_left_out, paired_difference
 from shared.evaluation.context import RANDOM, Context, Result, Scores
-from shared.evaluation.metrics import METRICS, Array, average_classes, check_inputs
+from shared.statistics.bootstrap import find_left_out
+from shared.statistics.interval import bootstrap_interval, paired_difference
+from shared.statistics.metrics import METRICS, Array, average_classes, check_inputs
 
 CURVE_METRICS = ("auroc_macro", "auprc_macro")
 Draws = Sequence[np.ndarray]

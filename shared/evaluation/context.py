@@ -12,15 +12,17 @@ import torch
 from pydantic import Field
 
 from shared.config import RepoPath, Section
+from shared.data.splits import Split
 from shared.data.store import ECGStore
+from shared.data.tasks import Task
+from shared.embeddings import embed_cached
 from shared.errors import UserError
-from shared.evaluation.bootstrap import Interval, Resamples, difference_all, score_all
-from shared.evaluation.embed import embed_cached
-from shared.evaluation.metrics import choose_thresholds
-from shared.evaluation.tasks import Task
 from shared.leads import subset_leads
+from shared.statistics.bootstrap import Resamples, difference_all, score_all
+from shared.statistics.interval import Interval
+from shared.statistics.metrics import choose_thresholds
 
-METRICS = (
+SCORED = (
     "auroc_macro",
     "auroc_weighted",
     "auprc_macro",
@@ -114,15 +116,6 @@ class EvaluateConfig(Section):
 
 
 @dataclass(frozen=True)
-class Split:
-    """Rows of the embedding arrays that belong to one split."""
-
-    train: np.ndarray
-    val: np.ndarray
-    test: np.ndarray
-
-
-@dataclass(frozen=True)
 class Context:
     """What a protocol gets.
 
@@ -200,7 +193,7 @@ RANDOM = "random encoder"
 
 
 @dataclass(frozen=True)
-class Figure:
+class Picture:
     """A picture of the report."""
 
     path: Path
@@ -224,7 +217,7 @@ class Result:
     differences: dict[str, Scores] = field(default_factory=dict)
     predictions: dict[str, np.ndarray] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-    figures: list[Figure] = field(default_factory=list)
+    figures: list[Picture] = field(default_factory=list)
     baseline: str = RANDOM
 
 
@@ -241,7 +234,7 @@ def score_predictions(context: Context, predictions: dict[str, tuple[np.ndarray,
     common = {
         "resamples": context.resamples,
         "class_names": context.task.classes,
-        "metrics": METRICS,
+        "metrics": SCORED,
         "min_positives": config.min_positives,
     }
     scores = {

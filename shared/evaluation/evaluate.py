@@ -13,16 +13,18 @@ import torch
 from torch import nn
 
 from shared.config import to_yaml
+from shared.data.splits import make_split
 from shared.data.store import ECGStore
+from shared.data.tasks import make_task
 from shared.errors import UserError
-from shared.evaluation.bootstrap import Resamples
 from shared.evaluation.contamination import check_contamination
-from shared.evaluation.context import RANDOM, Context, EvaluateConfig, Figure, Result, Split
-from shared.evaluation.plots import plot_embeddings, plot_scores
+from shared.evaluation.context import RANDOM, Context, EvaluateConfig, Picture, Result
 from shared.evaluation.protocols import PROTOCOLS
-from shared.evaluation.report import scores_table, write_report
-from shared.evaluation.tasks import make_task
+from shared.evaluation.report.page import scores_table, write_report
+from shared.plots.embeddings import plot_embeddings
+from shared.plots.scores import plot_scores
 from shared.run import pick_device
+from shared.statistics.bootstrap import Resamples
 
 HEADLINES = ("auroc_macro", "f1_weighted", "labels/silhouette", "labels/davies_bouldin", "kmeans/nmi")
 
@@ -36,7 +38,7 @@ def evaluate(
     name: str,
     others: Mapping[str, nn.Module] | None = None,
     trained_on: Mapping[str, Any] | None = None,
-    figures: Sequence[Figure] = (),
+    figures: Sequence[Picture] = (),
     notes: Sequence[str] = (),
 ) -> Path:
     """Evaluate one encoder beside a randomly initialised one of the same architecture.
@@ -80,13 +82,14 @@ def open_context(
     """
     store = ECGStore(config.store)
     task = make_task(store, config.task, config.single_label)
-    indices, split = make_split(store, task.usable, config)
+    folds = {"train": config.train_folds, "val": config.val_folds, "test": config.test_folds}
+    indices, split = make_split(store, task, folds)
     resamples = Resamples(store.records.patient.to_numpy()[indices[split.test]], config.resamples, config.seed)
     return Context(config, store, task, indices, split, {}, resamples, out, device, dict(encoders or {}))
 
 
 def write_results(
-    context: Context, results: Mapping[str, Result], notes: Sequence[str], name: str, figures: Sequence[Figure] = ()
+    context: Context, results: Mapping[str, Result], notes: Sequence[str], name: str, figures: Sequence[Picture] = ()
 ) -> Path:
     """Embeddings, predictions, summary, metrics, figures and the page of finished protocols, into the context's folder.
 
@@ -130,35 +133,6 @@ def write_results(
     print_scores(results, notes)
     print(f"report: {page}")
     return page
-
-
-def make_split(store: ECGStore, usable: np.ndarray, config: EvaluateConfig) -> tuple[np.ndarray, Split]:
-    """Store rows of all splits, and each split's positions among them.
-
-    Raises:
-        UserError: folds that overlap, a patient in two splits, or a split without a usable record.
-    """
-    folds = {"train": config.train_folds, "val": config.val_folds, "test": config.test_folds}
-    named = [fold for group in folds.values() for fold in group]
-    twice = sorted({fold for fold in named if named.count(fold) > 1})
-    if twice:
-        raise UserError(f"fold(s) {twice} stand in more than one of train_folds, val_folds, test_folds.")
-    chosen = {name: np.flatnonzero(store.records.fold.isin(group) & usable) for name, group in folds.items()}
-    for name, members in chosen.items():
-        if not len(members):
-            raise UserError(f"{name}_folds {list(folds[name])} hold no record with a label of task {config.task!r}.")
-    patients = {name: set(store.records.patient.iloc[members]) for name, members in chosen.items()}
-    for a, b in (("train", "test"), ("train", "val"), ("val", "test")):
-        shared_patients = patients[a] & patients[b]
-        if shared_patients:
-            raise UserError(
-                f"{len(shared_patients)} patients are in {a} and {b} (e.g. {min(shared_patients)}): the folds of "
-                f"{store.path} are not by patient."
-            )
-    indices = np.concatenate(list(chosen.values()))
-    ends = np.cumsum([len(members) for members in chosen.values()])
-    positions = np.split(np.arange(len(indices)), ends[:-1])
-    return indices, Split(*positions)
 
 
 def run_protocols(context: Context) -> tuple[dict[str, Result], list[str]]:
@@ -235,12 +209,12 @@ def write_metrics(path: Path, results: Mapping[str, Result], name: str) -> None:
     path.write_text(json.dumps(content, indent=1))
 
 
-def draw_figures(context: Context, results: Mapping[str, Result], name: str) -> list[Figure]:
+def draw_figures(context: Context, results: Mapping[str, Result], name: str) -> list[Picture]:
     """Embedding maps and score bars, as PNG below `figures/`."""
     folder = context.out / "figures"
     labels = context.labels
     single = np.flatnonzero(labels.sum(axis=1) == 1)
-    drawn: list[Figure] = []
+    drawn: list[Picture] = []
     for method in ("pca", "tsne") if context.rows else ():
         path = folder / f"embeddings_{method}.png"
         plot_embeddings(
@@ -252,12 +226,12 @@ def draw_figures(context: Context, results: Mapping[str, Result], name: str) -> 
             seed=context.config.seed,
         )
         title = {"pca": "principal components", "tsne": "t-SNE"}[method]
-        drawn.append(Figure(path, f"Embeddings of the records with one label, {title}."))
+        drawn.append(Picture(path, f"Embeddings of the records with one label, {title}."))
     predicting = {protocol: result for protocol, result in results.items() if result.predictions}
     if predicting:
         path = folder / "auroc_per_class.png"
         plot_scores(path, {p: r.scores for p, r in predicting.items()}, context.task.classes)
-        drawn.append(Figure(path, "AUROC per class with 95 % intervals; the dashed line is chance."))
+        drawn.append(Picture(path, "AUROC per class with 95 % intervals; the dashed line is chance."))
     return drawn
 
 
@@ -296,10 +270,10 @@ def evaluation_folder(weights: Path) -> Path:
     raise UserError(f"{weights} is in no run folder: say where the results go, e.g. out=runs/evaluation.")
 
 
-def training_figures(weights: Path) -> list[Figure]:
+def training_figures(weights: Path) -> list[Picture]:
     """Curves of the run that the weights came from, where they were drawn."""
     for folder in (weights, *weights.parents):
         if (folder / "checkpoints").is_dir():
             path = folder / "figures" / "training.png"
-            return [Figure(path, "Pretraining: what was logged along the way.")] if path.is_file() else []
+            return [Picture(path, "Pretraining: what was logged along the way.")] if path.is_file() else []
     return []

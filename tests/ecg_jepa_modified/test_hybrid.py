@@ -15,8 +15,8 @@ from ecg_jepa_modified.cropa import cropa_ragged, cropa_reference
 from ecg_jepa_modified.hybrid import FeatureEmbed, HybridEncoder, copy_scales, visible_first
 from ecg_jepa_modified.model import ECGJEPA, load_official, make_encoder
 from shared.checkpoints import CheckpointError, load_state, save_weights
-from shared.features import FEATURES
 from shared.leads import INDEPENDENT_LEADS
+from shared.measurements.catalog import FEATURES
 from tests.ecg_jepa_modified.test_model import noise, small, times_mask
 
 JOINS: list[dict[str, Any]] = [

@@ -23,8 +23,8 @@ from shared.data.prepare import choose_config, prepare
 from shared.data.store import ECGStore, StoreError, feature_shard
 from shared.errors import UserError
 from shared.evaluation.context import EvaluateConfig
-from shared.evaluation.finetune import finetune
-from shared.features import FEATURES
+from shared.finetune.train import finetune
+from shared.measurements.catalog import FEATURES
 from shared.run import Run, Stop
 from tests.ecg_jepa_modified.test_pretrain import SMALL, final_weights
 

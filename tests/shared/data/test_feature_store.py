@@ -19,9 +19,10 @@ from shared.data.spec import InputSpec
 from shared.data.store import MICROVOLT, ECGStore, StoreError, StoreWriter
 from shared.data.synthetic import simulate
 from shared.data.transforms import Preprocess
-from shared.evaluation.robustness import DisturbedStore, add_white_noise
-from shared.features import FEATURES, VALUES, extract_features
+from shared.evaluation.protocols.robustness import DisturbedStore, add_white_noise
 from shared.leads import LEADS
+from shared.measurements.catalog import FEATURES, VALUES
+from shared.measurements.features import extract_features
 from tests.shared.data.test_sources import write_record
 
 SPEC = InputSpec(

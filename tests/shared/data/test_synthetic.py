@@ -7,20 +7,8 @@ import pandas as pd
 import pytest
 from scipy.signal import find_peaks
 
-from shared.data.synthetic import (
-    COMBINATIONS,
-    DOWER,
-    PARAMETERS,
-    SUPERCLASSES,
-    T_WAVE,
-    TO_TWELVE,
-    SyntheticBatch,
-    _beat_times,
-    _template_beats,
-    draw_patients,
-    render,
-    simulate,
-)
+from shared.data.synthetic import COMBINATIONS, SUPERCLASSES, SyntheticBatch, draw_patients, render, simulate
+from shared.data.synthetic.render import DOWER, PARAMETERS, T_WAVE, TO_TWELVE, _beat_times, _template_beats
 from shared.leads import INDEPENDENT_LEADS, LEADS, limb_residual
 
 FS = 250.0

@@ -8,11 +8,12 @@ import torch
 from torch import nn
 
 from shared.data.spec import InputSpec
+from shared.data.splits import Split
 from shared.data.store import ECGStore, StoreWriter
-from shared.evaluation.bootstrap import Resamples
-from shared.evaluation.context import RANDOM, Context, EvaluateConfig, Split
-from shared.evaluation.tasks import Task
+from shared.data.tasks import Task
+from shared.evaluation.context import RANDOM, Context, EvaluateConfig
 from shared.leads import LEADS
+from shared.statistics.bootstrap import Resamples
 
 NAME = "encoder"
 CLASSES = ("A", "B", "C")

@@ -17,13 +17,13 @@ from shared.data.loader import eval_batches
 from shared.data.prepare import choose_config, prepare
 from shared.data.spec import InputSpec
 from shared.data.store import ECGStore, StoreError
+from shared.data.tasks import make_task
 from shared.data.transforms import Preprocess
+from shared.embeddings import embed_cached, embed_store, weights_digest
 from shared.errors import UserError
 from shared.evaluation.contamination import check_contamination
 from shared.evaluation.context import EvaluateConfig
-from shared.evaluation.embed import embed_cached, embed_store, weights_digest
 from shared.evaluation.evaluate import evaluate, evaluation_folder
-from shared.evaluation.tasks import make_task
 
 
 class Statistics(nn.Module):

@@ -1,0 +1,39 @@
+"""Linear probe: logistic regression on frozen embeddings, its strength chosen on validation."""
+
+from __future__ import annotations
+
+from shared.evaluation.context import Context, Result, score_predictions
+from shared.statistics.metrics import Array
+from shared.statistics.probe import LinearProbe, fit_logistic
+
+
+def linear_probe(context: Context) -> Result:
+    """Logistic regression on frozen embeddings; softmax where the task has one label per record."""
+    split, labels = context.split, context.labels
+    predictions, notes = {}, []
+    for row, embeddings in context.rows.items():
+        probe = fit_row(context, embeddings, split.train)
+        predictions[row] = probe.predict(embeddings[split.val]), probe.predict(embeddings[split.test])
+        notes.append(f"linear probe of {row}: l2 = {probe.l2:g}, chosen on validation")
+        if not probe.converged:
+            notes.append(f"linear probe of {row}: the solver did not converge, its scores may be too low")
+    empty = [c for c, n in zip(context.task.classes, labels[split.train].sum(axis=0), strict=True) if n == 0]
+    if empty:
+        notes.append(f"linear probe: no training record has {', '.join(empty)}; predicted as a constant")
+    result = score_predictions(context, predictions)
+    result.notes += notes
+    return result
+
+
+def fit_row(context: Context, embeddings: Array, train: Array) -> LinearProbe:
+    """The linear probe of one encoder from the training positions `train`, as the config says."""
+    val, labels = context.split.val, context.labels
+    return fit_logistic(
+        embeddings[train],
+        labels[train],
+        embeddings[val],
+        labels[val],
+        context.config.probe.l2,
+        softmax=context.config.single_label,
+        device=context.device,
+    )

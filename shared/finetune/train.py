@@ -1,0 +1,224 @@
+"""Fine-tune an encoder for a task: read a batch, augment, classify, step; the validation fold chooses the epoch.
+
+Both methods' `finetune.py` bring their encoder here. The test fold is scored once, at the end, beside a control.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from shared.data.augment import OPERATIONS, rand_augment
+from shared.data.loader import EpochBatches, train_batches
+from shared.data.splits import draw_patients
+from shared.data.tasks import Task
+from shared.data.transforms import Preprocess
+from shared.errors import UserError
+from shared.evaluation.contamination import check_contamination
+from shared.evaluation.context import RANDOM, Context, Picture, score_predictions
+from shared.evaluation.evaluate import open_context, write_results
+from shared.finetune.classifier import Classifier, predict_store, with_drop_path
+from shared.finetune.config import AugmentConfig, FinetuneConfig, Mode
+from shared.leads import subset_leads
+from shared.optim import make_optimizer, make_schedule
+from shared.plots.charts import plot_log
+from shared.run import Run, require_finite
+from shared.selection import Best
+from shared.statistics.metrics import auroc
+
+CURVES = {"loss": ("epoch_loss",), "validation AUROC": ("val_auroc",), "learning rate": ("lr",)}
+CONTROL_MODE: dict[str, Mode] = {"finetune": "scratch", "linear_probe": "linear_probe", "scratch": "linear_probe"}
+"""What the control trains, from random weights: the same, or a head alone where the run itself starts from random."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """What a method package brings.
+
+    Attributes:
+        name: in tables.
+        checkpoint: the name in checkpoints.
+        load: weights to the encoder, and the `data` section of its pretraining where it is known.
+        random: a seed to an untrained encoder, of the given one's architecture or the config's `model`.
+    """
+
+    name: str
+    checkpoint: str
+    load: Callable[[Path], tuple[nn.Module, Mapping[str, Any] | None]]
+    random: Callable[[nn.Module | None, int], nn.Module]
+
+
+def finetune(config: FinetuneConfig, method: Method) -> Path:
+    """Train, choose the epoch by validation AUROC, test once, and report; continues where the run folder left off.
+
+    Returns:
+        The run folder; scores and page are in its `evaluation/`.
+
+    Raises:
+        UserError: no weights where the mode needs them, no usable labels, a validation fold with one class only.
+    """
+    if config.encoder.module is not None:
+        raise UserError(
+            "encoder.module is for evaluation; fine-tuning knows its own method's weights (encoder.weights)."
+        )
+    pretrained, trained_on = None, None
+    if config.encoder.weights is not None:
+        pretrained, trained_on = method.load(config.encoder.weights)
+    elif config.mode != "scratch":
+        raise UserError(
+            f"encoder.weights is not set: mode={config.mode} needs a run folder, a model.safetensors or a released .pth. "
+            "mode=scratch trains from random weights."
+        )
+    untrained = method.random(pretrained, config.run.seed)
+    start = untrained if config.mode == "scratch" or pretrained is None else pretrained
+    config = config.model_copy(update={"model": start.config})
+    context, notes = make_context(config)
+    name = f"{method.name}, {config.mode}"
+    predictions = {}
+    with Run(config.run, config, method.checkpoint) as run:
+        predictions[name] = fit(run, config, start, context)
+        if config.control:
+            out = config.run.model_copy(update={"out": config.run.out / "control"})
+            control = config.model_copy(update={"run": out, "mode": CONTROL_MODE[config.mode]})
+            with Run(control.run, control, method.checkpoint) as inner:
+                predictions[RANDOM] = fit(inner, control, untrained, context)
+        if run.is_main:
+            if config.control:
+                notes.append(f"{RANDOM}: {CONTROL_MODE[config.mode]} from random weights, otherwise trained the same")
+            else:
+                notes.append(f"control=false: no {RANDOM} row; compare with a run of mode=scratch")
+            if config.mode == "scratch":
+                notes.append("nothing was pretrained: no overlap with the test split to look for")
+            else:
+                notes += check_contamination(trained_on, context.store, context.indices[context.split.test])
+            curves = run.out / "figures" / "training.png"
+            figures = [Picture(curves, "Fine-tuning: what was logged along the way.")]
+            write_results(context, {"finetune": score_predictions(context, predictions)}, notes, name, figures)
+    return config.run.out
+
+
+def make_context(config: FinetuneConfig) -> tuple[Context, list[str]]:
+    """Task, splits and resamples; the training split is cut to the labelled share. Also notes for the report."""
+    evaluation = config.as_evaluation()
+    assert evaluation.out is not None
+    # The statistics are the CPU's; the model is where the run says.
+    context = open_context(evaluation, evaluation.out, torch.device("cpu"))
+    task, split = context.task, context.split
+    notes = []
+    if config.fraction < 1:
+        seed = (evaluation.seed, 0)
+        chosen = draw_patients(split.train, context.patients, context.labels, config.fraction, seed)
+        context = replace(context, split=replace(split, train=chosen))
+        notes.append(f"{len(chosen)} training records: {100 * config.fraction:g} % of the patients, one draw")
+    never = [c for c, there in zip(task.classes, context.labels[split.train].any(axis=0), strict=True) if not there]
+    if never:
+        notes.append(f"no training record has {', '.join(never)}")
+    return context, notes
+
+
+def fit(run: Run, config: FinetuneConfig, start: nn.Module, context: Context) -> tuple[np.ndarray, np.ndarray]:
+    """Train a classifier on the encoder `start`; the best epoch on validation is the run's last checkpoint.
+
+    Returns:
+        Its probabilities `[n, C]` for the validation and the test records.
+    """
+    store, task, optim = context.store, context.task, config.optim
+    train, val, test = (context.indices[rows] for rows in (context.split.train, context.split.val, context.split.test))
+    truth = torch.from_numpy(task.labels).to(run.device)
+    leads = None
+    if config.encoder.leads is not None:
+        leads = subset_leads(config.encoder.leads, start.input_spec.leads)  # type: ignore[union-attr, arg-type]
+    encoder, frozen = with_drop_path(start, config.drop_path), config.mode == "linear_probe"
+    model = Classifier(encoder, len(task.classes), frozen, config.head_norm)
+    spec = model.input_spec.with_leads(leads)
+    wrapped, preprocess = run.wrap(model), Preprocess(spec).to(run.device)
+    batch_size = run.share_of(min(optim.batch_size, len(train)))
+    ranks: dict[str, Any] = {"seed": config.run.seed, "rank": run.rank, "world_size": run.world_size}
+    steps_per_epoch = len(EpochBatches(store, train, spec, batch_size, epoch=0, **ranks))
+    optimizer = make_optimizer(model, optim, optim.layer_decay)
+    schedule = make_schedule(optimizer, optim, steps_per_epoch)
+    options: dict[str, Any] = {"leads": leads, "num_crops": config.num_crops, "device": run.device}
+    best = Best()
+    step = run.resume(model, optimizer=optimizer, best=best)
+
+    for epoch in range(step // steps_per_epoch, optim.epochs):
+        if best.stale(epoch, config.patience):
+            break
+        batches = EpochBatches(store, train, spec, batch_size, epoch=epoch, **ranks)
+        loader = train_batches(batches, step % steps_per_epoch, config.run.num_workers, run.device.type == "cuda")
+        progress = tqdm(loader, f"epoch {epoch + 1}/{optim.epochs}", unit="step", disable=run.quiet)
+        epoch_loss = torch.zeros((), device=run.device)
+        for signals, indices in progress:
+            generator = run.begin_step(step)
+            schedule.step_update(step)
+            model.train()
+            ecg = preprocess(signals.to(run.device, non_blocking=True))
+            ecg = augment(ecg, config.augment, generator, len(spec.leads))
+            with run.autocast():
+                loss = classification_loss(wrapped(ecg, leads), truth[indices.to(run.device)], config.single_label)
+            run.scaler.scale(loss).backward()
+            run.update(model, optimizer, optim.clip_grad)
+            epoch_loss += loss.detach()
+            step += 1
+            if run.check_signal():
+                run.save(model, step, optimizer=optimizer, best=best)
+                raise run.stop()
+        values = run.mean_over_ranks({"epoch_loss": epoch_loss / max(len(loader), 1)})
+        require_finite(values["epoch_loss"], step)
+        logits = predict_store(model, store, val, dtype=run.amp_dtype, **options)
+        # The ranks must agree to the bit on when to stop.
+        score = run.mean_over_ranks({"val_auroc": validation_auroc(task, task.labels[val], logits)})["val_auroc"]
+        best.offer(score, epoch + 1, model)
+        run.log(step, epoch=epoch + 1, **values, val_auroc=score, lr=optimizer.param_groups[-1]["lr"])
+        if run.is_main:
+            print(f"epoch {epoch + 1}/{optim.epochs}: loss {values['epoch_loss']:.4f}, validation AUROC {score:.4f}")
+        if (epoch + 1) % config.run.checkpoint_every == 0:
+            run.save(model, step, optimizer=optimizer, best=best)
+
+    best.restore(run, model, optimizer, step)
+    if run.is_main:
+        plot_log(run.out / "figures" / "training.png", run.out / "log.jsonl", CURVES)
+    scores = [
+        torch.from_numpy(predict_store(model, store, rows, dtype=run.amp_dtype, **options)) for rows in (val, test)
+    ]
+    val_scores, test_scores = ((s.softmax(1) if config.single_label else s.sigmoid()).numpy() for s in scores)
+    return val_scores, test_scores
+
+
+def augment(ecg: Tensor, config: AugmentConfig, generator: torch.Generator, num_leads: int) -> Tensor:
+    """RandAugment as configured on the first `num_leads` rows of `ecg [B, R, T]`; features below them stay as measured."""
+    if not config.num_operations or not num_leads:
+        return ecg
+    chosen = {name: OPERATIONS[name] for name in config.operations}
+    leads = rand_augment(ecg[:, :num_leads], config.level, generator, config.num_operations, chosen)
+    return leads if num_leads == ecg.shape[1] else torch.cat([leads, ecg[:, num_leads:]], dim=1)
+
+
+def classification_loss(logits: Tensor, labels: Tensor, single_label: bool) -> Tensor:
+    """Cross-entropy of the one class, or the mean binary one over all; `logits [B, C]`, `labels [B, C]` bool."""
+    if single_label:
+        return F.cross_entropy(logits.float(), labels.int().argmax(1))
+    return F.binary_cross_entropy_with_logits(logits.float(), labels.float())
+
+
+def validation_auroc(task: Task, truth: np.ndarray, logits: np.ndarray) -> float:
+    """Macro AUROC over the classes that validation has with and without.
+
+    Raises:
+        UserError: no such class.
+    """
+    both = truth.any(axis=0) & ~truth.all(axis=0)
+    if not both.any():
+        raise UserError(
+            f"the validation records are all alike in task {task.name!r} ({', '.join(task.classes[:8])}): the epoch cannot "
+            "be chosen. Name other data.val_folds."
+        )
+    return float(np.mean(auroc(truth[:, both], logits[:, both])))

@@ -1,0 +1,279 @@
+"""Intervals of scores and of their differences by resampling patients.
+
+Records of one patient are alike, so patients, not records, are drawn with replacement. A resample is a row of weights
+(how often each record counts); the metrics score whole blocks of rows at once. Rows of a table that are given the same
+`Resamples` are compared on the same draws.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from shared.statistics.interval import Interval, bootstrap_interval, paired_difference
+from shared.statistics.metrics import METRICS, Array, average_classes, check_inputs, decide
+from shared.statistics.regression import REGRESSION
+
+DEFAULT_METRICS = ("auroc_macro", "auroc_weighted", "auprc_macro")
+MIN_POSITIVES = 5
+
+
+class Resamples:
+    """Draws of patients with replacement, made once and used for every row of a table.
+
+    Args:
+        patients: `[n]`, the patient of each record (numbers or strings).
+        num: how many resamples.
+        seed: the same patients, num and seed give the same draws to the bit.
+
+    Raises:
+        ValueError: missing patients, fewer than two patients, no resamples.
+    """
+
+    def __init__(self, patients: npt.ArrayLike | pd.Series, num: int = 1000, seed: int = 0) -> None:
+        codes, found = pd.factorize(np.asarray(patients))
+        missing = codes < 0
+        if missing.any():
+            raise ValueError(
+                f"{int(missing.sum())} of {len(codes)} records have no patient, first row {int(missing.argmax())}; "
+                "expected one per record. Where patients are unknown give the record's own name."
+            )
+        if len(found) < 2 or num < 1:
+            raise ValueError(
+                f"{len(found)} patients and {num} resamples given; expected at least 2 patients and 1 resample. "
+                "Score more patients."
+            )
+        self.num, self.num_records, self.num_patients = num, len(codes), len(found)
+        self._patient = codes
+        rng = np.random.default_rng(seed)
+        # How often a patient is drawn is nearly Poisson(1): a byte holds it.
+        self._counts = np.empty((num, len(found)), dtype=np.uint8)
+        for row in self._counts:
+            row[:] = np.bincount(rng.integers(len(found), size=len(found)), minlength=len(found))
+
+    def weights(self, start: int, stop: int) -> npt.NDArray[np.uint8]:
+        """Return how often each record counts in resamples `start` to `stop`, uint8 `[stop - start, n]`."""
+        return np.take(self._counts[start:stop], self._patient, axis=1)
+
+    def chunks(self) -> Iterator[npt.NDArray[np.uint8]]:
+        """Yield all weights in blocks `[r, n]` of about half a million (at most eight million) entries."""
+        rows = max(2**19 // self.num_records, min(64, 2**23 // self.num_records), 1)
+        for start in range(0, self.num, rows):
+            yield self.weights(start, min(start + rows, self.num))
+
+    def evaluate(self, score: Callable[[Array], Mapping[str, Array]]) -> dict[str, Array]:
+        """Apply `score(weights [R, n]) -> name: [R]` to the records as they are and to every resample.
+
+        Returns:
+            name: float64 `[1 + num]`; entry 0 is the observed score.
+        """
+        blocks = [score(np.ones((1, self.num_records), dtype=np.uint8)), *(score(weights) for weights in self.chunks())]
+        return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
+
+
+def find_left_out(
+    labels: npt.ArrayLike, class_names: Sequence[str], min_positives: int = MIN_POSITIVES, *thresholds: npt.ArrayLike
+) -> dict[str, str]:
+    """Name the classes that cannot be scored, each with the reason.
+
+    Args:
+        labels: `[n, C]` in {0, 1}.
+        class_names: `C` names.
+        min_positives: a class with fewer positives is left out.
+        *thresholds: `[C]` each; a class with a NaN threshold is left out.
+
+    Raises:
+        ValueError: names that do not fit, `min_positives` below 1, or no class left.
+    """
+    labels = np.asarray(labels)
+    if len(class_names) != labels.shape[1] or min_positives < 1:
+        raise ValueError(
+            f"{len(class_names)} class names and min_positives={min_positives} given; expected {labels.shape[1]} "
+            "names, one per column of labels, and at least 1 positive"
+        )
+    chosen = np.array(thresholds, dtype=np.float64).reshape(-1, labels.shape[1])  # [0 or more, C]
+    untuned: Array = np.asarray(np.isnan(chosen).any(axis=0))
+    reasons: dict[str, str] = {}
+    for c, (name, positives) in enumerate(zip(class_names, labels.sum(axis=0), strict=True)):
+        if positives < min_positives:
+            reasons[name] = f"{int(positives)} positives, fewer than {min_positives}"
+        elif positives == len(labels):
+            reasons[name] = f"all {len(labels)} records are positive"
+        elif untuned[c]:
+            reasons[name] = "no positive in validation to choose a threshold from"
+    if len(reasons) == len(class_names):
+        listed = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+        raise ValueError(
+            f"no class can be scored ({listed}); expected at least one class with both positives and negatives. "
+            "Choose another task, more records, or a lower min_positives."
+        )
+    return reasons
+
+
+def _check_names(metrics: Sequence[str], known: Mapping[str, object], has_thresholds: bool) -> None:
+    """Refuse unknown metrics, and metrics of decisions when there are no thresholds."""
+    for name in metrics:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else "."
+            raise ValueError(f"unknown metric {name!r}{hint} Expected some of {', '.join(known)}.")
+        if known is METRICS and METRICS[name].takes_decisions and not has_thresholds:
+            raise ValueError(
+                f"{name!r} expects thresholds, none given. Pass choose_thresholds(labels_val, scores_val)."
+            )
+
+
+def _resampled(
+    labels: Array,
+    scores: Array,
+    resamples: Resamples,
+    class_names: Sequence[str],
+    metrics: Sequence[str],
+    thresholds: npt.ArrayLike | None,
+    left_out: Mapping[str, Mapping[str, str]],
+) -> dict[str, Array]:
+    """Score all resamples: metric (and `auroc/<class>`) to `[1 + R]`; `left_out` maps metric to class to reason."""
+    labels, scores, _ = check_inputs(labels, scores, None)
+    if len(labels) != resamples.num_records:
+        raise ValueError(
+            f"{len(labels)} records given, the resamples were drawn for {resamples.num_records}; expected the same "
+            "records in the same order. Make Resamples from the patients of these records."
+        )
+    decisions = None if thresholds is None else decide(scores, thresholds)
+    kept = {name: [c for c, cls in enumerate(class_names) if cls not in left_out[name]] for name in metrics}
+
+    def score(weights: Array) -> dict[str, Array]:
+        computed: dict[object, Array] = {}  # macro and weighted share one pass over the classes
+        result: dict[str, Array] = {}
+        for name in metrics:
+            metric = METRICS[name]
+            if metric.compute not in computed:
+                given = decisions if metric.takes_decisions else scores
+                computed[metric.compute] = metric.compute(labels, given, weights)
+            values = computed[metric.compute]
+            result[name] = average_classes(values, labels, weights, metric.average, kept[name])
+            if name.startswith("auroc_"):
+                result |= {f"auroc/{class_names[c]}": values[:, c] for c in kept[name]}
+        return result
+
+    return resamples.evaluate(score)
+
+
+def _left_out_by_metric(
+    labels: npt.ArrayLike,
+    class_names: Sequence[str],
+    min_positives: int,
+    metrics: Sequence[str],
+    *thresholds: npt.ArrayLike | None,
+) -> dict[str, dict[str, str]]:
+    """Give class: reason for each metric; thresholds matter only to metrics of decisions."""
+    given = [t for t in thresholds if t is not None]
+    _check_names(metrics, METRICS, len(given) == len(thresholds))
+    plain = find_left_out(labels, class_names, min_positives)
+    tuned = find_left_out(labels, class_names, min_positives, *given) if given else plain
+    return {name: tuned if METRICS[name].takes_decisions else plain for name in metrics}
+
+
+def _attach(intervals: dict[str, Interval], left_out: Mapping[str, dict[str, str]]) -> dict[str, Interval]:
+    """Add `left_out` to the scores that are averaged over classes."""
+    for name, reasons in left_out.items():
+        if reasons and METRICS[name].average != "records":
+            intervals[name]["left_out"] = reasons
+    return intervals
+
+
+def score_all(
+    labels: npt.ArrayLike,
+    scores: npt.ArrayLike,
+    resamples: Resamples,
+    class_names: Sequence[str],
+    metrics: Sequence[str] = DEFAULT_METRICS,
+    thresholds: npt.ArrayLike | None = None,
+    min_positives: int = MIN_POSITIVES,
+) -> dict[str, Interval]:
+    """Score predictions with patient-level 95 % intervals.
+
+    Args:
+        labels: `[n, C]` in {0, 1}.
+        scores: `[n, C]`, higher for more likely.
+        resamples: draws for these `n` records.
+        class_names: `C` names.
+        metrics: names in `METRICS`; an AUROC also gives `auroc/<class>` for each class that takes part.
+        thresholds: `[C]` from `choose_thresholds` on validation; needed by the metrics of decisions.
+        min_positives: a class with fewer positives is listed in `left_out` and takes no part in the average.
+
+    Returns:
+        metric: value, low, high, n and, for averages that miss some class, left_out.
+
+    Raises:
+        ValueError: what `check_inputs` and `find_left_out` refuse, an unknown metric, missing thresholds.
+    """
+    labels, scores = np.asarray(labels), np.asarray(scores)
+    check_inputs(labels, scores, None)
+    left_out = _left_out_by_metric(labels, class_names, min_positives, metrics, thresholds)
+    values = _resampled(labels, scores, resamples, class_names, metrics, thresholds, left_out)
+    intervals = {
+        name: bootstrap_interval(v, len(labels), name in METRICS and METRICS[name].recentre, (0.0, 1.0))
+        for name, v in values.items()
+    }
+    return _attach(intervals, left_out)
+
+
+def difference_all(
+    labels: npt.ArrayLike,
+    scores_a: npt.ArrayLike,
+    scores_b: npt.ArrayLike,
+    resamples: Resamples,
+    class_names: Sequence[str],
+    metrics: Sequence[str] = DEFAULT_METRICS,
+    thresholds: tuple[npt.ArrayLike, npt.ArrayLike] | None = None,
+    min_positives: int = MIN_POSITIVES,
+) -> dict[str, Interval]:
+    """Score A − B on the same records, resamples and classes; arguments as `score_all`, `thresholds` of A and of B.
+
+    An interval that excludes 0 is a difference at the 5 % level.
+    """
+    labels = np.asarray(labels)
+    check_inputs(labels, scores_a, None)
+    both = thresholds if thresholds is not None else (None, None)
+    left_out = _left_out_by_metric(labels, class_names, min_positives, metrics, *both)
+    a, b = (
+        _resampled(labels, np.asarray(scores), resamples, class_names, metrics, of_row, left_out)
+        for scores, of_row in zip((scores_a, scores_b), both, strict=True)
+    )
+    intervals = {
+        name: paired_difference(a[name], b[name], len(labels), name in METRICS and METRICS[name].recentre) for name in a
+    }
+    return _attach(intervals, left_out)
+
+
+def _resampled_regression(
+    truth: npt.ArrayLike, prediction: npt.ArrayLike, resamples: Resamples, metrics: Sequence[str]
+) -> dict[str, Array]:
+    """Score all resamples of a regression: metric to `[1 + R]`."""
+    _check_names(metrics, REGRESSION, True)
+    return resamples.evaluate(lambda weights: {name: REGRESSION[name](truth, prediction, weights) for name in metrics})
+
+
+def score_regression(
+    truth: npt.ArrayLike, prediction: npt.ArrayLike, resamples: Resamples, metrics: Sequence[str] = tuple(REGRESSION)
+) -> dict[str, Interval]:
+    """Score `prediction [n]` against `truth [n]` with patient-level intervals; metrics are keys of `REGRESSION`."""
+    values = _resampled_regression(truth, prediction, resamples, metrics)
+    return {name: bootstrap_interval(v, resamples.num_records) for name, v in values.items()}
+
+
+def difference_regression(
+    truth: npt.ArrayLike,
+    prediction_a: npt.ArrayLike,
+    prediction_b: npt.ArrayLike,
+    resamples: Resamples,
+    metrics: Sequence[str] = tuple(REGRESSION),
+) -> dict[str, Interval]:
+    """Score A − B of two regressions on the same records and resamples."""
+    a, b = (_resampled_regression(truth, p, resamples, metrics) for p in (prediction_a, prediction_b))
+    return {name: paired_difference(a[name], b[name], resamples.num_records) for name in a}

@@ -1,0 +1,277 @@
+"""k nearest neighbours: the labels of the nearest training records vote for each query.
+
+Nothing of size queries × train is ever held: blocks of distances are reduced to the best k as they come.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from torch import Tensor
+
+Embeddings = Tensor | npt.NDArray[Any]  # [n, D]; numpy memory maps are read block by block
+DISTANCES = ("euclidean", "cosine")
+MAX_BYTES = 2**29
+
+
+def knn_scores(
+    train: Embeddings,
+    train_labels: npt.ArrayLike | Tensor,
+    query: Embeddings,
+    k: int = 20,
+    metric: str = "euclidean",
+    temperature: float = 0.07,
+    *,
+    exclude_self: bool = False,
+    train_groups: npt.ArrayLike | None = None,
+    query_groups: npt.ArrayLike | None = None,
+    device: torch.device | str = "cpu",
+    max_bytes: int = MAX_BYTES,
+) -> npt.NDArray[np.float32]:
+    """Score classes by the labels of the k nearest training records.
+
+    Args:
+        train: `[n, D]` embeddings.
+        train_labels: `[n, C]` in {0, 1}, one or several ones per row.
+        query: `[m, D]` embeddings.
+        k: how many neighbours vote.
+        metric: `euclidean`: the share of the k neighbours that carry the label; `cosine`: votes weighted by
+            exp(similarity / temperature), normalised to sum to 1.
+        temperature: of the cosine votes; smaller trusts the nearest more.
+        exclude_self: leave one out: query `i` is train record `i` and does not vote for itself.
+        train_groups: `[n]`, with `query_groups [m]`: records of the query's own group (patient) do not vote.
+        query_groups: see `train_groups`.
+        device: where distances are computed.
+        max_bytes: working memory beside the embeddings; more is faster.
+
+    Returns:
+        float32 `[m, C]` in 0 … 1.
+
+    Raises:
+        ValueError: fewer records than k, NaN or infinite embeddings, shapes that disagree, labels other than 0 and 1.
+
+    Source: cosine votes as in Wu et al. 2018, sec. 3.4; here a neighbour with several labels votes for each of them.
+    """
+    labels = torch.as_tensor(np.asarray(train_labels))
+    if labels.ndim != 2 or len(labels) != len(train):
+        raise ValueError(
+            f"train labels {tuple(labels.shape)} given for {len(train)} train records; expected [{len(train)}, C]"
+        )
+    if not ((labels == 0) | (labels == 1)).all():
+        raise ValueError("train labels hold values other than 0 and 1; expected one column per class (multi-hot)")
+    if not temperature > 0:
+        raise ValueError(f"temperature {temperature} given; expected a positive number, 0.07 by default")
+    distances, neighbours = nearest_neighbours(
+        train,
+        query,
+        k,
+        metric,
+        exclude_self=exclude_self,
+        train_groups=train_groups,
+        query_groups=query_groups,
+        device=device,
+        max_bytes=max_bytes,
+    )
+    votes = torch.full_like(distances, 1 / k)  # [m, k]
+    if metric == "cosine":
+        votes = torch.softmax(-distances / temperature, dim=1)  # distance = 1 - similarity; the constant cancels
+    scores = torch.empty(len(query), labels.shape[1])
+    step = max(1, max_bytes // (8 * k * labels.shape[1]))
+    for rows in _blocks(len(query), step):
+        scores[rows] = torch.einsum("mk,mkc->mc", votes[rows], labels[neighbours[rows]].float())
+    return np.asarray(scores.clamp_(0, 1).numpy())
+
+
+@torch.inference_mode()
+def nearest_neighbours(
+    train: Embeddings,
+    query: Embeddings,
+    k: int,
+    metric: str = "euclidean",
+    *,
+    exclude_self: bool = False,
+    train_groups: npt.ArrayLike | None = None,
+    query_groups: npt.ArrayLike | None = None,
+    device: torch.device | str = "cpu",
+    max_bytes: int = MAX_BYTES,
+) -> tuple[Tensor, Tensor]:
+    """Find the k nearest training records of each query; arguments as `knn_scores`.
+
+    Of equally near records the one that comes first in `train` is taken. Euclidean distances are computed in float32
+    after the mean of `train` is subtracted, which keeps their digits where all embeddings lie close together. A zero
+    vector has cosine similarity 0 to everything.
+
+    Returns:
+        Distances float32 `[m, k]`, ascending (squared Euclidean, or 1 − cosine similarity), and rows of `train`, int64
+        `[m, k]`, both on the CPU.
+    """
+    _check(train, query, k, metric, exclude_self)
+    device = torch.device(device)
+    groups = _encode_groups(train_groups, query_groups, len(train), len(query))
+    dim = train.shape[1]
+    num_query, num_train = _block_sizes(len(query), len(train), dim, k, max_bytes)
+    mean = _check_finite_and_average(train, "train", num_train)
+    _check_finite_and_average(query, "query", num_train)
+    shift = mean.to(device) if metric == "euclidean" else torch.zeros(dim, dtype=torch.float64, device=device)
+    distances, neighbours = torch.empty(len(query), k), torch.empty(len(query), k, dtype=torch.int64)
+    with _full_precision():
+        for rows in _blocks(len(query), num_query):
+            queries = _prepare(query, rows, shift, metric)  # [q, D]
+            best = torch.empty(len(queries), 0, device=device)
+            index = torch.empty(len(queries), 0, dtype=torch.int64, device=device)
+            for columns in _blocks(len(train), num_train):
+                block = _distances(queries, _prepare(train, columns, shift, metric), metric)  # [q, t]
+                if exclude_self:
+                    own = torch.arange(rows.start, rows.stop, device=device)[:, None]
+                    block.masked_fill_(own == torch.arange(columns.start, columns.stop, device=device), torch.inf)
+                if groups is not None:
+                    same = groups[1][rows, None].to(device) == groups[0][None, columns].to(device)
+                    block.masked_fill_(same, torch.inf)
+                near, position = _smallest(block, min(k, block.shape[1]))
+                # Earlier blocks come first, so a stable sort keeps the order of train among equals.
+                merged = torch.cat([best, near], dim=1)
+                best, order = (x[:, :k] for x in torch.sort(merged, dim=1, stable=True))
+                index = torch.cat([index, position + columns.start], dim=1).gather(1, order)
+            distances[rows], neighbours[rows] = best.cpu(), index.cpu()
+    short = torch.isinf(distances).any(dim=1)
+    if short.any():
+        left = int((~torch.isinf(distances)).sum(dim=1).min())
+        raise ValueError(
+            f"{int(short.sum())} of {len(query)} queries have fewer than k={k} neighbours outside their own group "
+            f"(one has {left}), first row {int(short.int().argmax())}; expected at least k. Lower k or give "
+            "more train records."
+        )
+    return distances, neighbours
+
+
+def _check(train: Embeddings, query: Embeddings, k: int, metric: str, exclude_self: bool) -> None:
+    """Refuse arguments that do not fit together."""
+    if metric not in DISTANCES:
+        raise ValueError(f"unknown metric {metric!r}; expected one of {', '.join(DISTANCES)}")
+    if train.ndim != 2 or query.ndim != 2 or train.shape[1] != query.shape[1] or not len(query):
+        raise ValueError(
+            f"train {tuple(train.shape)} and query {tuple(query.shape)} embeddings given; expected non-empty [n, D] "
+            "and [m, D] with the same D. Embed both with one encoder."
+        )
+    if exclude_self and len(train) != len(query):
+        raise ValueError(
+            f"{len(train)} train and {len(query)} query records given with exclude_self; expected the "
+            "same records in both"
+        )
+    available = len(train) - int(exclude_self)
+    if not 1 <= k <= available:
+        raise ValueError(
+            f"k={k} neighbours asked of {available} train records; expected k from 1 to {available}. "
+            "Lower k or give more train records."
+        )
+
+
+def _encode_groups(
+    train_groups: npt.ArrayLike | None, query_groups: npt.ArrayLike | None, num_train: int, num_query: int
+) -> tuple[Tensor, Tensor] | None:
+    """Number the groups of train and query together, int64 `[n]` and `[m]`; a missing group is equal to no other."""
+    if train_groups is None and query_groups is None:
+        return None
+    if train_groups is None or query_groups is None:
+        raise ValueError("groups of only one of train and query given; expected both, one group per record")
+    of_train, of_query = np.asarray(train_groups), np.asarray(query_groups)
+    if of_train.shape != (num_train,) or of_query.shape != (num_query,):
+        raise ValueError(
+            f"groups {of_train.shape} and {of_query.shape} given; expected ({num_train},) for train and "
+            f"({num_query},) for query"
+        )
+    codes = pd.factorize(np.concatenate([of_train.astype(object), of_query.astype(object)]))[0]
+    missing_in_query = (codes < 0) & (np.arange(len(codes)) >= num_train)
+    both = torch.from_numpy(np.where(missing_in_query, -2, codes).astype(np.int64))
+    return both[:num_train], both[num_train:]
+
+
+def _block_sizes(num_query: int, num_train: int, dim: int, k: int, max_bytes: int) -> tuple[int, int]:
+    """Choose how many queries and train records meet in one block.
+
+    A block holds its distances with their masks and copies (about 16 bytes each) and both sides' embeddings (about 16
+    bytes per value: float64 centred and float32). Half of the memory goes to each.
+    """
+    side = max(1, min(8192, max_bytes // (64 * dim)))
+    queries = min(num_query, side)
+    trains = min(num_train, side, max(1, max_bytes // (32 * queries)))
+    return queries, max(trains, min(num_train, k))
+
+
+def _blocks(total: int, step: int) -> Iterator[slice]:
+    """Cut `range(total)` into slices of at most `step`."""
+    for start in range(0, total, step):
+        yield slice(start, min(start + step, total))
+
+
+def _read(embeddings: Embeddings, rows: slice, device: torch.device | str) -> Tensor:
+    """Copy some rows to the device, in their own dtype."""
+    part = embeddings[rows]
+    if isinstance(part, np.ndarray):
+        part = torch.from_numpy(np.array(part))  # a copy: memory maps are read-only
+    return part.detach().to(device)
+
+
+def _check_finite_and_average(embeddings: Embeddings, what: str, step: int) -> Tensor:
+    """Return the mean over rows, float64 `[D]`, refusing NaN and infinity."""
+    total = torch.zeros(embeddings.shape[1], dtype=torch.float64)
+    num_bad, first = 0, -1
+    for rows in _blocks(len(embeddings), step):
+        part = _read(embeddings, rows, "cpu")
+        bad = ~torch.isfinite(part).all(dim=1)
+        if bad.any():
+            num_bad, first = num_bad + int(bad.sum()), first if first >= 0 else rows.start + int(bad.int().argmax())
+        total += part.sum(dim=0, dtype=torch.float64)
+    if num_bad:
+        raise ValueError(
+            f"{what} embeddings hold NaN or infinity in {num_bad} of {len(embeddings)} rows, first in row {first}; "
+            "expected finite numbers. Check the encoder and its input, or leave these records out."
+        )
+    return total / max(1, len(embeddings))
+
+
+def _prepare(embeddings: Embeddings, rows: slice, shift: Tensor, metric: str) -> Tensor:
+    """Return float32 `[b, D]`: centred for Euclidean, of unit length for cosine."""
+    part = _read(embeddings, rows, shift.device)
+    if metric == "cosine":
+        return torch.nn.functional.normalize(part.float(), dim=1)
+    return (part - shift).float()
+
+
+def _distances(queries: Tensor, trains: Tensor, metric: str) -> Tensor:
+    """Return `[q, t]`: squared Euclidean distance, or 1 − cosine similarity."""
+    if metric == "cosine":
+        return torch.addmm(torch.ones((), device=queries.device), queries, trains.T, alpha=-1)
+    squares = queries.square().sum(dim=1, keepdim=True) + trains.square().sum(dim=1)
+    return squares.addmm_(queries, trains.T, alpha=-2).clamp_(min=0)
+
+
+def _smallest(block: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Return the k smallest of each row, ascending, with their positions; of equals the first."""
+    values, positions = torch.topk(block, k, dim=1, largest=False, sorted=True)
+    # topk picks any of several equals at the k-th place: sort such rows stably instead.
+    tied = (block <= values[:, -1:]).sum(dim=1) > k
+    if tied.any():
+        ordered = torch.sort(block[tied], dim=1, stable=True)
+        values[tied], positions[tied] = ordered.values[:, :k], ordered.indices[:, :k]
+    # Equals before the k-th place: by position, then stably by value.
+    positions, order = torch.sort(positions, dim=1)
+    values, order = torch.sort(values.gather(1, order), dim=1, stable=True)
+    return values, positions.gather(1, order)
+
+
+@contextmanager
+def _full_precision() -> Iterator[None]:
+    """Keep matrix products in float32 even where the caller allows TF32: its ten bits would reorder neighbours."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)

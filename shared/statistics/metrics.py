@@ -1,0 +1,297 @@
+"""Scores of predictions against labels, each for many sets of record weights at once.
+
+Every function takes `weights [R, n]`: row `r` says how often each record counts, so one call scores a whole block of
+bootstrap resamples (`bootstrap.py`); without weights every record counts once and `R` is 1. Labels are `[n, C]` in
+{0, 1}, scores `[n, C]`. A class that a row of weights leaves without positives (or, for ROC figures, without negatives)
+gives NaN in that row and is skipped by the averages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Array = NDArray[Any]
+
+SPECIFICITY = 0.95
+CALIBRATION_BINS = 15
+
+
+def check_finite(values: Array, what: str) -> None:
+    """Refuse NaN and infinity in `values [n, ...]` with a ValueError that says how many rows and which is the first."""
+    bad = ~np.isfinite(values).reshape(len(values), -1).all(axis=1)
+    if bad.any():
+        raise ValueError(
+            f"{what} hold NaN or infinity in {int(bad.sum())} of {len(values)} rows, first in row {int(bad.argmax())}; "
+            "expected finite numbers. Check the encoder and its input, or leave these records out."
+        )
+
+
+def check_inputs(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None) -> tuple[Array, Array, Array]:
+    """Return labels as bool `[n, C]`, scores as float64 `[n, C]` and weights `[R, n]`, all checked.
+
+    Raises:
+        ValueError: shapes that disagree, labels other than 0 and 1, scores that are not finite, negative weights.
+    """
+    labels, scores = np.asarray(labels), np.asarray(scores, dtype=np.float64)
+    if labels.ndim != 2 or labels.shape != scores.shape or not labels.size:
+        raise ValueError(
+            f"labels {labels.shape} and scores {scores.shape} given; expected the same non-empty [records, classes]"
+        )
+    check_finite(scores, "scores")
+    if labels.dtype != bool and not (valid := np.isin(labels, (0, 1))).all():
+        raise ValueError(f"labels hold {labels[~valid][0]}; expected 0 and 1 only, one column per class (multi-hot)")
+    return labels.astype(bool), scores, check_weights(weights, len(labels))
+
+
+def check_weights(weights: ArrayLike | None, num_records: int) -> Array:
+    """Return `weights [R, n]` in their (compact) dtype, refusing negative ones; ones `[1, n]` where none are given."""
+    if weights is None:
+        return np.ones((1, num_records), dtype=np.uint8)
+    weights = np.asarray(weights)
+    if weights.ndim != 2 or weights.shape[1] != num_records:
+        raise ValueError(f"weights {weights.shape} given; expected [resamples, {num_records}], one column per record")
+    if weights.dtype.kind != "u" and not (np.isfinite(weights).all() and (weights >= 0).all()):
+        raise ValueError("weights hold negative or non-finite values; expected how often each record counts, 0 or more")
+    return weights
+
+
+def _curve(positive: Array, scores: Array, weights: Array) -> tuple[Array, Array]:
+    """Return weighted true and false positives, each `[R, K]`, of calling all at or above the k-th highest score."""
+    order = np.argsort(-scores, kind="stable")
+    ranked = scores[order]
+    sorted_weights = np.take(weights, order, axis=1)
+    tps = np.cumsum(sorted_weights * positive[order], axis=1, dtype=np.float64)
+    fps = np.cumsum(sorted_weights * ~positive[order], axis=1, dtype=np.float64)
+    ends = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))  # tied records are called together
+    if len(ends) < len(ranked):
+        tps, fps = tps[:, ends], fps[:, ends]
+    return tps, fps
+
+
+def _divide(top: Array, bottom: Array) -> Array:
+    """`top / bottom` with NaN, and no warning, where `bottom` is 0."""
+    undefined = np.full(np.broadcast_shapes(top.shape, bottom.shape), np.nan)
+    return np.asarray(np.divide(top, bottom, out=undefined, where=bottom > 0))
+
+
+def _per_class(of_curve: Callable[[Array, Array], Array], labels: Array, scores: Array, weights: Array) -> Array:
+    """Apply `of_curve(tps [R, K], fps [R, K]) -> [R]` to every class."""
+    columns = range(labels.shape[1])
+    return np.stack([of_curve(*_curve(labels[:, c], scores[:, c], weights)) for c in columns], axis=1)  # [R, C]
+
+
+def auroc(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> Array:
+    """Area under the ROC curve per class, ties counted half.
+
+    Args:
+        labels: `[n, C]` in {0, 1}.
+        scores: `[n, C]`, higher for more likely.
+        weights: `[R, n]`, how often each record counts.
+
+    Returns:
+        float64 `[R, C]`; NaN where a row holds no positive or no negative of the class.
+    """
+
+    def area(tps: Array, fps: Array) -> Array:
+        # Trapezoids. With integer weights every term is a multiple of one half: the sum is exact.
+        doubled = np.einsum("rk,rk->r", fps[:, 1:] - fps[:, :-1], tps[:, 1:] + tps[:, :-1]) + fps[:, 0] * tps[:, 0]
+        return _divide(doubled, 2 * tps[:, -1] * fps[:, -1])
+
+    return _per_class(area, *check_inputs(labels, scores, weights))
+
+
+def auprc(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> Array:
+    """Average precision per class: precision at each distinct score, weighted by the gain in recall.
+
+    Args and Returns as `auroc`; NaN where a row holds no positive of the class.
+    """
+
+    def average_precision(tps: Array, fps: Array) -> Array:
+        called = tps + fps
+        precision = np.divide(tps, called, out=np.zeros_like(tps), where=called > 0)
+        total = np.einsum("rk,rk->r", np.diff(tps, axis=1, prepend=0.0), precision)
+        return _divide(total, tps[:, -1])
+
+    return _per_class(average_precision, *check_inputs(labels, scores, weights))
+
+
+def sensitivity_at_specificity(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> Array:
+    """Highest sensitivity per class on the ROC curve where specificity is at least 95 %.
+
+    Args and Returns as `auroc`.
+    """
+
+    def sensitivity(tps: Array, fps: Array) -> Array:
+        positives, negatives = tps[:, -1], fps[:, -1]
+        allowed = negatives * (1 - SPECIFICITY) * (1 + 1e-12)  # 5 false of 100 stay allowed after rounding
+        best = np.where(fps <= allowed[:, None], tps, 0.0).max(axis=1)
+        return _divide(best, np.where(negatives > 0, positives, 0.0))
+
+    return _per_class(sensitivity, *check_inputs(labels, scores, weights))
+
+
+def calibration_error(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> Array:
+    """Expected calibration error per class: mean |observed − predicted| frequency over 15 equal bins.
+
+    Args and Returns as `auroc`, never NaN for rows that count any record.
+
+    Raises:
+        ValueError: scores outside 0 … 1.
+
+    Source: Guo et al. 2017, eq. 5, applied to each class as a yes/no question (multi-label).
+    """
+    labels, scores, weights = check_inputs(labels, scores, weights)
+    if scores.min() < -1e-6 or scores.max() > 1 + 1e-6:
+        raise ValueError(
+            f"scores from {scores.min():g} to {scores.max():g} given; the calibration error expects probabilities "
+            "from 0 to 1. Apply a sigmoid or softmax first."
+        )
+    bins = np.clip(np.ceil(scores * CALIBRATION_BINS).astype(np.intp) - 1, 0, CALIBRATION_BINS - 1)
+    weights = weights.astype(np.float64)
+    total = weights.sum(axis=1)
+    errors = []
+    for c in range(labels.shape[1]):
+        gaps = np.zeros((len(labels), CALIBRATION_BINS))
+        gaps[np.arange(len(labels)), bins[:, c]] = labels[:, c] - scores[:, c]
+        errors.append(_divide(np.abs(weights @ gaps).sum(axis=1), total))
+    return np.stack(errors, axis=1)
+
+
+def f1(labels: ArrayLike, decisions: ArrayLike, weights: ArrayLike | None = None) -> Array:
+    """F1 per class of yes/no decisions `[n, C]` in {0, 1} (see `decide`).
+
+    Args and Returns as `auroc`; NaN where a row holds no positive of the class.
+
+    Raises:
+        ValueError: decisions other than 0 and 1.
+    """
+    labels, decided, weights = check_inputs(labels, decisions, weights)
+    if not np.isin(decided, (0, 1)).all():
+        raise ValueError("F1 was given scores; expected decisions 0 or 1. Use decide(scores, thresholds) first.")
+    weights = weights.astype(np.float64)
+    hits, called, positives = (weights @ x for x in (labels * decided, decided, labels.astype(np.float64)))
+    return _divide(2 * hits, np.where(positives > 0, called + positives, 0.0))
+
+
+def choose_thresholds(labels_val: ArrayLike, scores_val: ArrayLike) -> Array:
+    """Choose the threshold of each class that maximises F1 on validation records.
+
+    The threshold lies midway between the lowest score called positive and the next lower one; of equally good ones the
+    highest is taken.
+
+    Returns:
+        float64 `[C]`; NaN for a class without a positive in validation: `score_all` leaves it out and lists it.
+    """
+    labels, scores, ones = check_inputs(labels_val, scores_val, None)
+    thresholds = np.full(labels.shape[1], np.nan)
+    for c in np.flatnonzero(labels.any(axis=0)):
+        tps, fps = (x[0] for x in _curve(labels[:, c], scores[:, c], ones))
+        best = int(np.argmax(2 * tps / (tps[-1] + tps + fps)))
+        levels = np.unique(scores[:, c])[::-1]  # [K], highest first, as in the curve
+        upper, lower = levels[best], levels[min(best + 1, len(levels) - 1)]
+        middle = lower + (upper - lower) / 2
+        thresholds[c] = middle if middle > lower else upper
+    return thresholds
+
+
+def decide(scores: ArrayLike, thresholds: ArrayLike) -> Array:
+    """Return bool `[n, C]`: scores at or above the threshold `[C]` of their class; a NaN threshold never fires.
+
+    Raises:
+        ValueError: not one threshold per class.
+    """
+    scores, thresholds = np.asarray(scores), np.asarray(thresholds, dtype=np.float64)
+    if thresholds.shape != scores.shape[1:]:
+        raise ValueError(f"thresholds {thresholds.shape} given; expected one per class {scores.shape[1:]}")
+    return np.asarray(scores >= thresholds)
+
+
+def _argmax(labels: Array, scores: Array) -> Array:
+    """Decide for the highest score of each single-label record (the first of equals), bool `[n, C]`."""
+    per_record = labels.sum(axis=1)
+    if (per_record != 1).any():
+        raise ValueError(
+            f"{int((per_record != 1).sum())} of {len(labels)} records carry no or several labels, first row "
+            f"{int((per_record != 1).argmax())}; argmax metrics expect exactly one. Use a single-label task "
+            "or thresholds."
+        )
+    return np.asarray(np.arange(scores.shape[1]) == scores.argmax(axis=1)[:, None])
+
+
+def accuracy(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> Array:
+    """Share of single-label records whose highest score is that of their class, `[R, 1]`; other labels are refused."""
+    labels, scores, weights = check_inputs(labels, scores, weights)
+    correct = (labels & _argmax(labels, scores)).any(axis=1)
+    weights = weights.astype(np.float64)
+    return _divide(weights @ correct.astype(np.float64), weights.sum(axis=1))[:, None]
+
+
+def f1_argmax(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> Array:
+    """F1 per class, `[R, C]`, of single-label records, each given to its highest score; other labels are refused."""
+    labels, scores, weights = check_inputs(labels, scores, weights)
+    return f1(labels, _argmax(labels, scores), weights)
+
+
+def average_classes(
+    values: Array, labels: Array, weights: Array, average: str, kept: Sequence[int] | None = None
+) -> Array:
+    """Average `values [R, C]` over classes to `[R]`, skipping NaN.
+
+    Args:
+        values: score per row of weights and class.
+        labels: `[n, C]` in {0, 1}.
+        weights: `[R, n]`.
+        average: `macro` (every class alike), `weighted` (by positives in the row) or `records` (already one column).
+        kept: indices of the classes that take part; all if None.
+    """
+    if average == "records":
+        return np.asarray(values[:, 0])
+    columns = np.arange(labels.shape[1]) if kept is None else np.asarray(kept, dtype=np.intp)
+    values = values[:, columns]
+    share = np.ones_like(values)
+    if average == "weighted":
+        share = weights.astype(np.float64) @ labels[:, columns].astype(np.float64)
+    share = np.where(np.isnan(values), 0.0, share)
+    return _divide((np.nan_to_num(values) * share).sum(axis=1), share.sum(axis=1))
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A named score: `metric(labels, scores, weights [R, n]) -> [R]`.
+
+    Attributes:
+        compute: gives `[R, C]`, or `[R, 1]` for a score of whole records.
+        average: how classes are averaged, see `average_classes`.
+        takes_decisions: expects `decide(scores, thresholds)` in place of scores.
+        recentre: resampling shifts the score itself, see `bootstrap.bootstrap_interval`.
+    """
+
+    compute: Callable[[Any, Any, Any], Array]
+    average: str
+    takes_decisions: bool = False
+    recentre: bool = False
+
+    def __call__(self, labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> Array:
+        """Score every row of `weights`, `[R]`."""
+        labels, scores, weights = check_inputs(labels, scores, weights)
+        return average_classes(self.compute(labels, scores, weights), labels, weights, self.average)
+
+
+METRICS: dict[str, Metric] = {
+    "auroc_macro": Metric(auroc, "macro"),
+    "auroc_weighted": Metric(auroc, "weighted"),
+    "auprc_macro": Metric(auprc, "macro"),
+    "auprc_weighted": Metric(auprc, "weighted"),
+    "f1_macro": Metric(f1, "macro", takes_decisions=True),
+    "f1_weighted": Metric(f1, "weighted", takes_decisions=True),
+    "sensitivity_at_95_macro": Metric(sensitivity_at_specificity, "macro"),
+    "ece_macro": Metric(calibration_error, "macro", recentre=True),
+    "accuracy": Metric(accuracy, "records"),
+    "f1_argmax_macro": Metric(f1_argmax, "macro"),
+    "f1_argmax_weighted": Metric(f1_argmax, "weighted"),
+}
