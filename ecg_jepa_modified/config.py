@@ -9,7 +9,6 @@ from pydantic import Field, field_validator, model_validator
 
 from shared.config import Section
 from shared.data.spec import DataConfig, InputSpec
-from shared.finetune import config as shared_finetune
 from shared.leads import INDEPENDENT_LEADS
 from shared.optim import OptimConfig
 from shared.run import RunConfig
@@ -188,9 +187,3 @@ class PretrainConfig(Section):
     optim: Optim = Optim()
     monitor: MonitorConfig = MonitorConfig()
     log_every: int = Field(10, ge=1, description="steps between log lines")
-
-
-class FinetuneConfig(shared_finetune.FinetuneConfig):
-    """`python -m ecg_jepa_modified.finetune`."""
-
-    model: ModelConfig = Field(default_factory=ModelConfig, description="read only where encoder.weights is not given")

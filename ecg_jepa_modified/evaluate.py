@@ -12,7 +12,7 @@ from ecg_jepa_modified.hybrid import HybridEncoder
 from ecg_jepa_modified.loading import load_encoder, random_encoder
 from shared.config import config_from_cli, entry_point
 from shared.errors import UserError
-from shared.evaluation.context import EvaluateConfig
+from shared.evaluation.config import EvaluateConfig
 from shared.evaluation.evaluate import evaluate, evaluation_folder, training_figures
 from shared.evaluation.outside import evaluate_outside
 

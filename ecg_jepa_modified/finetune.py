@@ -9,15 +9,23 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
 from torch import nn
 
-from ecg_jepa_modified.config import FinetuneConfig
+from ecg_jepa_modified.config import ModelConfig
 from ecg_jepa_modified.hybrid import fit_features
 from ecg_jepa_modified.loading import FINETUNED, load_encoder, random_encoder, untrained
 from shared.config import config_from_cli, entry_point
 from shared.data.store import ECGStore
+from shared.finetune import config as shared_finetune
 from shared.finetune.train import Method, finetune
 from shared.run import exit_on_stop
+
+
+class FinetuneConfig(shared_finetune.FinetuneConfig):
+    """`python -m ecg_jepa_modified.finetune`."""
+
+    model: ModelConfig = Field(default_factory=ModelConfig, description="read only where encoder.weights is not given")
 
 
 def method(config: FinetuneConfig) -> Method:

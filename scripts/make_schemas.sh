@@ -2,7 +2,7 @@
 # Writes a JSON schema per config class into configs/schemas, so that editors complete and check keys.
 source "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/setup.sh"
 python -m shared.config configs/schemas st_mem_modified.config:PretrainConfig ecg_jepa_modified.config:PretrainConfig \
-  st_mem_modified.config:FinetuneConfig ecg_jepa_modified.config:FinetuneConfig \
+  st_mem_modified.finetune:FinetuneConfig ecg_jepa_modified.finetune:FinetuneConfig \
   st_mem_modified.config_triplet:TripletConfig st_mem_modified.vqvae.config:VQTrainConfig \
-  shared.evaluation.context:EvaluateConfig shared.data.sources.ptbxl:Config shared.data.sources.ludb:Config \
+  shared.evaluation.config:EvaluateConfig shared.data.sources.ptbxl:Config shared.data.sources.ludb:Config \
   shared.data.sources.wfdb_folder:Config shared.data.sources.synthetic:Config

@@ -9,8 +9,6 @@ from pydantic import Field, model_validator
 
 from shared.config import RepoPath, Section
 from shared.data.spec import DataConfig, InputSpec
-from shared.evaluation.context import EvaluateConfig
-from shared.finetune import config as shared_finetune
 from shared.optim import OptimConfig
 from shared.run import RunConfig
 
@@ -96,37 +94,6 @@ class PretrainConfig(Section):
         if (self.tokenizer is not None) != (self.objective == "masked_tokens"):
             raise ValueError("objective=masked_tokens and tokenizer=RUN belong together: give both or neither")
         return self
-
-
-class FinetuneConfig(shared_finetune.FinetuneConfig):
-    """`python -m st_mem_modified.finetune`."""
-
-    model: ModelConfig = Field(default_factory=ModelConfig, description="read only where encoder.weights is not given")
-
-
-class EvaluatedConfig(Section):
-    """A training that is evaluated at its end. What the `evaluate` section leaves out is taken from the training."""
-
-    evaluate: EvaluateConfig | None = Field(None, description="keys left out are the training's; null: no evaluation")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _as_trained(cls, values: Any) -> Any:
-        if not isinstance(values, Mapping) or not isinstance(values.get("evaluate"), Mapping):
-            return values
-        given: dict[str, Any] = {
-            name: values.get(name, field.default)
-            for name, field in cls.model_fields.items()
-            if name in ("task", "single_label")
-        }
-        for section, names in (
-            ("data", {"store": "store", "folds": "train_folds", "val_folds": "val_folds"}),
-            ("run", {"seed": "seed", "device": "device"}),
-        ):
-            part = values.get(section)
-            if isinstance(part, Mapping):
-                given |= {own: part[name] for name, own in names.items() if part.get(name) is not None}
-        return {**values, "evaluate": {**given, **values["evaluate"]}}
 
 
 def refuse_unread(section: Section, name: str, readers: Mapping[str, tuple[str, ...]]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from shared.config import config_from_cli, entry_point
-from shared.evaluation.context import EvaluateConfig
+from shared.evaluation.config import EvaluateConfig
 from st_mem_modified.loading import load_model, random_encoder
 from st_mem_modified.rows import run_evaluation
 

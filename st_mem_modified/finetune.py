@@ -9,13 +9,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
 from torch import nn
 
 from shared.config import config_from_cli, entry_point
+from shared.finetune import config as shared_finetune
 from shared.finetune.train import Method, finetune
 from shared.run import exit_on_stop
-from st_mem_modified.config import FinetuneConfig
+from st_mem_modified.config import ModelConfig
 from st_mem_modified.loading import FINETUNED, encoder_of, load_model, random_encoder
+
+
+class FinetuneConfig(shared_finetune.FinetuneConfig):
+    """`python -m st_mem_modified.finetune`."""
+
+    model: ModelConfig = Field(default_factory=ModelConfig, description="read only where encoder.weights is not given")
 
 
 def method(config: FinetuneConfig) -> Method:

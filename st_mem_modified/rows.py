@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from shared.data.store import ECGStore
 from shared.data.transforms import Preprocess
 from shared.errors import UserError
-from shared.evaluation.context import RANDOM, EvaluateConfig, Picture, Result
+from shared.evaluation.config import EvaluateConfig
+from shared.evaluation.context import RANDOM, Picture, Result
 from shared.evaluation.evaluate import evaluate, evaluation_folder, open_context
 from shared.evaluation.outside import evaluate_outside
 from shared.evaluation.protocols import PROTOCOLS

@@ -12,10 +12,12 @@ import pytest
 import yaml
 
 import ecg_jepa_modified.config
+import ecg_jepa_modified.finetune
 import st_mem_modified.config
+import st_mem_modified.finetune
 from shared.config import REPO_ROOT, ConfigError, Section, load_config
 from shared.data.prepare import choose_config
-from shared.evaluation.context import EvaluateConfig
+from shared.evaluation.config import EvaluateConfig
 from st_mem_modified.config_triplet import TripletConfig
 from st_mem_modified.vqvae.config import VQTrainConfig
 
@@ -25,9 +27,9 @@ CLASSES: dict[str, type[Section] | Callable[[Mapping[str, Any]], type[Section]]]
     "configs/st_mem/pretrain*.yaml": st_mem_modified.config.PretrainConfig,
     "configs/[dt]e[ms][ot]/st_mem_pretrain*.yaml": st_mem_modified.config.PretrainConfig,
     "configs/st_mem/inference*.yaml": EvaluateConfig,
-    "configs/st_mem/finetune*.yaml": st_mem_modified.config.FinetuneConfig,
-    "configs/st_mem/linear_probe*.yaml": st_mem_modified.config.FinetuneConfig,
-    "configs/[dt]e[ms][ot]/st_mem_finetune*.yaml": st_mem_modified.config.FinetuneConfig,
+    "configs/st_mem/finetune*.yaml": st_mem_modified.finetune.FinetuneConfig,
+    "configs/st_mem/linear_probe*.yaml": st_mem_modified.finetune.FinetuneConfig,
+    "configs/[dt]e[ms][ot]/st_mem_finetune*.yaml": st_mem_modified.finetune.FinetuneConfig,
     "configs/[dt]e[ms][ot]/st_mem_inference*.yaml": EvaluateConfig,
     "configs/st_mem/triplet*.yaml": TripletConfig,
     "configs/[dt]e[ms][ot]/st_mem_triplet*.yaml": TripletConfig,
@@ -38,9 +40,9 @@ CLASSES: dict[str, type[Section] | Callable[[Mapping[str, Any]], type[Section]]]
     "configs/ecg_jepa/pretrain*.yaml": ecg_jepa_modified.config.PretrainConfig,
     "configs/[dt]e[ms][ot]/ecg_jepa_pretrain*.yaml": ecg_jepa_modified.config.PretrainConfig,
     "configs/ecg_jepa/inference*.yaml": EvaluateConfig,
-    "configs/ecg_jepa/finetune*.yaml": ecg_jepa_modified.config.FinetuneConfig,
-    "configs/ecg_jepa/linear_probe*.yaml": ecg_jepa_modified.config.FinetuneConfig,
-    "configs/[dt]e[ms][ot]/ecg_jepa_finetune*.yaml": ecg_jepa_modified.config.FinetuneConfig,
+    "configs/ecg_jepa/finetune*.yaml": ecg_jepa_modified.finetune.FinetuneConfig,
+    "configs/ecg_jepa/linear_probe*.yaml": ecg_jepa_modified.finetune.FinetuneConfig,
+    "configs/[dt]e[ms][ot]/ecg_jepa_finetune*.yaml": ecg_jepa_modified.finetune.FinetuneConfig,
     "configs/[dt]e[ms][ot]/ecg_jepa_inference*.yaml": EvaluateConfig,
     "configs/ablations/hybrid_*.yaml": ecg_jepa_modified.config.PretrainConfig,
     "configs/[dt]e[ms][ot]/ecg_jepa_hybrid_pretrain*.yaml": ecg_jepa_modified.config.PretrainConfig,

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from shared.evaluation.context import RANDOM, Context, Result, Scores
+from shared.evaluation.context import RANDOM, Context, Result
 from shared.statistics.bootstrap import find_left_out
-from shared.statistics.interval import bootstrap_interval, paired_difference
+from shared.statistics.interval import Scores, bootstrap_interval, paired_difference
 from shared.statistics.metrics import METRICS, Array, average_classes, check_inputs
 
 CURVE_METRICS = ("auroc_macro", "auprc_macro")

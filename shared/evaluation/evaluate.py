@@ -17,8 +17,9 @@ from shared.data.splits import make_split
 from shared.data.store import ECGStore
 from shared.data.tasks import make_task
 from shared.errors import UserError
+from shared.evaluation.config import EvaluateConfig
 from shared.evaluation.contamination import check_contamination
-from shared.evaluation.context import RANDOM, Context, EvaluateConfig, Picture, Result
+from shared.evaluation.context import RANDOM, Context, Picture, Result
 from shared.evaluation.protocols import PROTOCOLS
 from shared.evaluation.report.page import scores_table, write_report
 from shared.plots.embeddings import plot_embeddings

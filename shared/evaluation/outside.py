@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from shared.data.spec import InputSpec
 from shared.errors import UserError
-from shared.evaluation.context import EvaluateConfig
+from shared.evaluation.config import EvaluateConfig
 from shared.evaluation.evaluate import evaluate
 
 

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from shared.config import Section
 from shared.data.augment import OPERATIONS
 from shared.data.spec import DataConfig
-from shared.evaluation.context import EncoderConfig, EvaluateConfig, Share
+from shared.evaluation.config import EncoderConfig, EvaluateConfig, Share
 from shared.optim import OptimConfig
 from shared.run import RunConfig
 

@@ -10,9 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.metrics import auc, confusion_matrix, roc_curve
 
-from shared.evaluation.context import Scores
 from shared.plots.charts import COLOURS, save
-from shared.statistics.interval import Interval
+from shared.statistics.interval import Interval, Scores
 
 MOST_CLASSES = 12
 """More classes than this make unreadable panels; the most frequent ones are drawn."""

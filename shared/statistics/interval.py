@@ -60,3 +60,6 @@ def paired_difference(values_a: Array, values_b: Array, n: int, recentre: bool =
             "resamples for both. Score both rows with one Resamples."
         )
     return bootstrap_interval(values_a - values_b, n, recentre)
+
+
+Scores = dict[str, Interval]

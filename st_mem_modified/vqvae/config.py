@@ -9,9 +9,10 @@ from pydantic import Field, model_validator
 
 from shared.config import RepoPath, Section
 from shared.data.spec import DataConfig
+from shared.evaluation.config import EvaluatedConfig
 from shared.optim import OptimConfig
 from shared.run import RunConfig
-from st_mem_modified.config import EvaluatedConfig, ModelConfig, refuse_unread
+from st_mem_modified.config import ModelConfig, refuse_unread
 
 QUANTIZER_KEYS: dict[str, tuple[str, ...]] = {
     "vq": (

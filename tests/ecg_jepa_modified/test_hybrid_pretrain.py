@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from ecg_jepa_modified.config import FinetuneConfig, ModelConfig, PretrainConfig
+from ecg_jepa_modified.config import ModelConfig, PretrainConfig
 from ecg_jepa_modified.evaluate import load_encoder, random_encoder, run_evaluation
-from ecg_jepa_modified.finetune import method
+from ecg_jepa_modified.finetune import FinetuneConfig, method
 from ecg_jepa_modified.hybrid import HybridEncoder, fit_features
 from ecg_jepa_modified.model import ECGJEPA, make_encoder
 from ecg_jepa_modified.pretrain import pretrain
@@ -22,7 +22,7 @@ from shared.config import REPO_ROOT, load_config
 from shared.data.prepare import choose_config, prepare
 from shared.data.store import ECGStore, StoreError, feature_shard
 from shared.errors import UserError
-from shared.evaluation.context import EvaluateConfig
+from shared.evaluation.config import EvaluateConfig
 from shared.finetune.train import finetune
 from shared.measurements.catalog import FEATURES
 from shared.run import Run, Stop

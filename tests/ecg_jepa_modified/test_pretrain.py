@@ -17,7 +17,7 @@ from shared.checkpoints import CheckpointError, newest_checkpoint, read_weights,
 from shared.config import load_config
 from shared.data.store import ECGStore
 from shared.data.transforms import Preprocess
-from shared.evaluation.context import EvaluateConfig
+from shared.evaluation.config import EvaluateConfig
 from shared.run import Run, Stop
 
 SMALL = [

@@ -16,7 +16,7 @@ import torch
 from shared.checkpoints import CheckpointError, newest_checkpoint, read_weights, save_weights
 from shared.config import load_config
 from shared.errors import UserError
-from shared.evaluation.context import EvaluateConfig
+from shared.evaluation.config import EvaluateConfig
 from shared.run import Run, Stop
 from st_mem_modified.config import PretrainConfig
 from st_mem_modified.evaluate import load_model, random_encoder, run_evaluation

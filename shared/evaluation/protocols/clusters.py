@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from shared.evaluation.context import RANDOM, Context, Result, Scores
+from shared.evaluation.context import RANDOM, Context, Result
 from shared.statistics.clusters import cluster_intervals, cluster_values, difference_clusters
+from shared.statistics.interval import Scores
 
 
 def clusters(context: Context) -> Result:

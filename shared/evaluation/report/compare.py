@@ -18,10 +18,11 @@ import pandas as pd
 
 from shared.config import entry_point, repo_path
 from shared.errors import UserError
-from shared.evaluation.context import RANDOM, Picture, Result, Scores
+from shared.evaluation.context import RANDOM, Picture, Result
 from shared.evaluation.report.page import format_interval, metric_title, scores_table, write_report
 from shared.plots.scores import CONDITIONS, plot_conditions, plot_confusion, plot_roc, plot_scores
 from shared.statistics.bootstrap import Resamples, difference_all, score_all
+from shared.statistics.interval import Scores
 
 RESCORED = ("auroc_macro", "auroc_weighted", "auprc_macro", "sensitivity_at_95_macro", "ece_macro")
 """Scored anew from the stored predictions; metrics of decisions and of clusters are taken as they were scored."""

@@ -11,7 +11,8 @@ from shared.data.spec import InputSpec
 from shared.data.splits import Split
 from shared.data.store import ECGStore, StoreWriter
 from shared.data.tasks import Task
-from shared.evaluation.context import RANDOM, Context, EvaluateConfig
+from shared.evaluation.config import EvaluateConfig
+from shared.evaluation.context import RANDOM, Context
 from shared.leads import LEADS
 from shared.statistics.bootstrap import Resamples
 

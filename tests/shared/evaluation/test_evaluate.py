@@ -21,8 +21,8 @@ from shared.data.tasks import make_task
 from shared.data.transforms import Preprocess
 from shared.embeddings import embed_cached, embed_store, weights_digest
 from shared.errors import UserError
+from shared.evaluation.config import EvaluateConfig
 from shared.evaluation.contamination import check_contamination
-from shared.evaluation.context import EvaluateConfig
 from shared.evaluation.evaluate import evaluate, evaluation_folder
 
 

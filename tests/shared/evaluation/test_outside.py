@@ -10,7 +10,7 @@ import torch
 
 from shared.config import load_config
 from shared.errors import UserError
-from shared.evaluation.context import EvaluateConfig
+from shared.evaluation.config import EvaluateConfig
 from shared.evaluation.outside import OutsideEncoder, RandomProjection, load_outside, untrained
 from st_mem_modified.evaluate import run_evaluation
 

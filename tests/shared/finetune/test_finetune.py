@@ -22,7 +22,8 @@ from shared.data.store import ECGStore
 from shared.data.tasks import make_task
 from shared.data.transforms import Preprocess
 from shared.errors import UserError
-from shared.evaluation.context import RANDOM, EvaluateConfig
+from shared.evaluation.config import EvaluateConfig
+from shared.evaluation.context import RANDOM
 from shared.evaluation.report.compare import compare
 from shared.finetune.classifier import Classifier, predict_store, with_drop_path
 from shared.finetune.config import FinetuneConfig
@@ -36,8 +37,8 @@ from st_mem_modified.loading import random_encoder as random_stmem
 STMEM = {"size": "tiny", "embed_dim": 16, "depth": 2, "num_heads": 1, "head_dim": 16, "input": {"num_samples": 450}}
 JEPA = {"size": "tiny", "embed_dim": 16, "depth": 2, "num_heads": 2, "input": {"num_samples": 1250}}
 METHODS: dict[str, tuple[Any, Any, dict[str, Any]]] = {
-    "st_mem": (st_mem_modified.config.FinetuneConfig, st_mem_modified.finetune.method, STMEM),
-    "ecg_jepa": (ecg_jepa_modified.config.FinetuneConfig, ecg_jepa_modified.finetune.method, JEPA),
+    "st_mem": (st_mem_modified.finetune.FinetuneConfig, st_mem_modified.finetune.method, STMEM),
+    "ecg_jepa": (ecg_jepa_modified.finetune.FinetuneConfig, ecg_jepa_modified.finetune.method, JEPA),
 }
 SETTINGS = [
     "task=superclass",
@@ -84,7 +85,7 @@ def encoder_of(name: str) -> Any:
 @pytest.mark.parametrize("name", METHODS)
 def test_layers_get_their_learning_rates(name: str) -> None:
     model = Classifier(encoder_of(name), 5)
-    config = load_config(st_mem_modified.config.FinetuneConfig, None, ["run.out=x", "data.store=x"]).optim
+    config = load_config(st_mem_modified.finetune.FinetuneConfig, None, ["run.out=x", "data.store=x"]).optim
     optimizer = make_optimizer(model, config, layer_decay=0.5)
     names = {id(p): n for n, p in model.named_parameters()}
     scales = {names[id(p)]: group["lr_scale"] for group in optimizer.param_groups for p in group["params"]}
