@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from shared.config import Section
 from shared.data.spec import DataConfig, InputSpec
 from shared.leads import INDEPENDENT_LEADS
+from shared.monitors import MonitorConfig
 from shared.optim import OptimConfig
 from shared.run import RunConfig
 
@@ -151,17 +152,6 @@ class MaskConfig(Section):
         if not 0 < value[0] <= value[1] < 1:
             raise ValueError(f"a range with 0 < low <= high < 1 is expected, not {value[0]:g}, {value[1]:g}")
         return value
-
-
-class MonitorConfig(Section):
-    """What is watched during pretraining, and what counts as collapse."""
-
-    every: int = Field(5, ge=1, description="epochs between looks at the validation records")
-    records: int = Field(256, ge=2, description="validation records looked at; the kNN probe reads four times as many")
-    task: str | None = Field(None, description="label column of the kNN probe; null takes the store's first, if any")
-    min_rank: float = Field(0.05, gt=0, lt=1, description="alarm below this share of the embedding size")
-    max_cosine: float = Field(0.995, gt=0, le=1, description="alarm above this mean cosine between records")
-    min_std: float = Field(0.01, gt=0, description="alarm below this deviation of the predictions")
 
 
 class Optim(OptimConfig):

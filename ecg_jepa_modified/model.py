@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from ecg_jepa_modified.config import INPUT, ModelConfig
 from ecg_jepa_modified.encoder import ECGJEPAEncoder, add_positions, make_blocks, set_positions
-from ecg_jepa_modified.hybrid import HybridEncoder
 from ecg_jepa_modified.masking import split_times
 from shared.checkpoints import CheckpointError, load_state, read_released
 from shared.nn import Terms, init_trunc_normal, rescale_blocks
@@ -28,7 +27,11 @@ OFFICIAL_NAMES: tuple[tuple[str, str], ...] = (
 
 def make_encoder(config: ModelConfig) -> ECGJEPAEncoder:
     """The encoder that the config describes: of signals, or of signals and features."""
-    return HybridEncoder(config) if config.input.features else ECGJEPAEncoder(config)
+    if not config.input.features:
+        return ECGJEPAEncoder(config)
+    from ecg_jepa_modified.hybrid import HybridEncoder  # with what measures ECG, which a plain model never needs
+
+    return HybridEncoder(config)
 
 
 class Predictor(nn.Module):

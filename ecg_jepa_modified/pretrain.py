@@ -7,21 +7,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from ecg_jepa_modified.config import PretrainConfig
-from ecg_jepa_modified.hybrid import fit_features
 from ecg_jepa_modified.masking import draw_mask
 from ecg_jepa_modified.model import ECGJEPA
-from ecg_jepa_modified.monitors import Monitors
 from shared.config import config_from_cli, entry_point
-from shared.data.loader import EpochBatches, train_batches
+from shared.data.loader import TrainingBatches
 from shared.data.store import ECGStore
 from shared.data.transforms import Preprocess
+from shared.epochs import Epoch
+from shared.monitors import BATCH, Monitor
 from shared.optim import make_optimizer, make_schedule
 from shared.run import Run, exit_on_stop, require_finite
+
+CURVES = {
+    "loss": ("epoch_loss", "val_loss"),
+    "feature deviation": ("target_std", "pred_std"),
+    "effective rank (RankMe)": ("rank",),
+    "mean cosine between records": ("cosine",),
+    "kNN macro AUROC": ("knn_auroc",),
+}
 
 
 def pretrain(config: PretrainConfig) -> Path:
@@ -35,27 +43,25 @@ def pretrain(config: PretrainConfig) -> Path:
     with Run(config.run, config, "ecg_jepa") as run:
         batch_size = run.share_of(optim.batch_size)
         micro = min(optim.micro_batch or batch_size, batch_size)
-        ranks = {"seed": config.run.seed, "rank": run.rank, "world_size": run.world_size}
-        steps_per_epoch = len(EpochBatches(store, train, spec, batch_size, epoch=0, **ranks))
-        total_steps = optim.epochs * steps_per_epoch
+        data = TrainingBatches(store, train, spec, batch_size, **run.loading)
+        total_steps = optim.epochs * data.steps
         model = ECGJEPA(config.model)
         wrapped = run.wrap(model)
         preprocess = Preprocess(spec).to(run.device)
         optimizer = make_optimizer(model, optim)
-        schedule = make_schedule(optimizer, optim, steps_per_epoch)
-        step = run.resume(model, optimizer=optimizer)
-        if step == 0:  # a resumed run has the scales in its checkpoint
-            fit_features([model.encoder, model.target_encoder], store, train)
-        monitors = Monitors(config, store, preprocess, run)
+        schedule = make_schedule(optimizer, optim, data.steps)
+        if (
+            run.resume(model, optimizer=optimizer) == 0 and spec.features
+        ):  # a resumed run has the scales in its checkpoint
+            from ecg_jepa_modified.hybrid import fit_features
 
-        for epoch in range(step // steps_per_epoch, optim.epochs):
-            batches = EpochBatches(store, train, spec, batch_size, epoch=epoch, **ranks)
-            loader = train_batches(batches, step % steps_per_epoch, config.run.num_workers, run.device.type == "cuda")
-            progress = tqdm(loader, f"epoch {epoch + 1}/{optim.epochs}", unit="step", disable=run.quiet)
-            epoch_loss = torch.zeros((), device=run.device)
-            for signals, _ in progress:
-                generator = run.begin_step(step, torch.device("cpu"))
-                schedule.step_update(step)
+            fit_features([model.encoder, model.target_encoder], store, train)
+        monitor = Monitor(config.monitor, store, config.data, preprocess, run)
+
+        for epoch in run.epochs(optim.epochs, data.steps, data):
+            for signals, _ in epoch:
+                generator = run.begin_step(torch.device("cpu"))
+                schedule.step_update(run.step)
                 model.train()
                 ecg = preprocess(signals.to(run.device, non_blocking=True))
                 sums = dict.fromkeys(("loss", "pred_std", "target_std"), torch.zeros((), device=run.device))
@@ -68,25 +74,44 @@ def pretrain(config: PretrainConfig) -> Path:
                             terms = wrapped(part, mask)
                         run.scaler.scale(terms.loss * share).backward()
                     sums = {name: value + terms[name].detach() * share for name, value in sums.items()}
+                momentum = model.ema_momentum(run.step, total_steps)
                 grad_norm = run.update(model, optimizer, optim.clip_grad)
-                model.update_target(model.ema_momentum(step, total_steps))
-                epoch_loss += sums["loss"]
-                step += 1
-                if step % config.log_every == 0:
+                model.update_target(momentum)
+                epoch.add(epoch_loss=sums["loss"])
+                if run.step % config.log_every == 0:
                     values = run.mean_over_ranks({**sums, "grad_norm": grad_norm})
-                    require_finite(values["loss"], step)
-                    run.log(step, **values, lr=optimizer.param_groups[0]["lr"])
-                    progress.set_postfix(loss=f"{values['loss']:.4f}")
-                if run.check_signal():
-                    run.save(model, step, optimizer=optimizer)
-                    raise run.stop()
-            values = run.mean_over_ranks({"epoch_loss": epoch_loss / max(len(loader), 1)})
-            require_finite(values["epoch_loss"], step)
-            if run.is_main:
-                monitors.after_epoch(model, epoch, step, values)
-            if (epoch + 1) % config.run.checkpoint_every == 0 or epoch + 1 == optim.epochs:
-                run.save(model, step, optimizer=optimizer)
+                    require_finite(values["loss"], run.step)
+                    run.log(run.step, **values, lr=optimizer.param_groups[0]["lr"])
+                    epoch.show(loss=values["loss"])
+            finish_epoch(run, config, model, monitor, epoch)
     return config.run.out
+
+
+@torch.no_grad()
+def finish_epoch(run: Run, config: PretrainConfig, model: ECGJEPA, monitor: Monitor, epoch: Epoch[Any]) -> None:
+    """Log the epoch; every few, look at the validation records: loss under one fixed mask, spread of features, collapse."""
+    values = run.mean_over_ranks(epoch.means())
+    require_finite(values["epoch_loss"], run.step)
+    if not run.is_main:
+        return
+    if monitor.due(epoch):
+        model.eval()
+        mask = draw_mask(config.mask, config.model.num_patches, torch.Generator().manual_seed(0), groups=1)
+        sums = dict.fromkeys(("loss", "pred_std", "target_std"), 0.0)
+        for part in monitor.validation.split(BATCH):
+            with run.autocast():
+                terms = model(monitor.preprocess(part.to(run.device)), mask)
+            sums = {name: total + float(terms[name]) * len(part) for name, total in sums.items()}
+        means = {name: total / len(monitor.validation) for name, total in sums.items()}
+        values |= {"val_loss": means["loss"], "pred_std": means["pred_std"], "target_std": means["target_std"]}
+        values |= monitor.look(model.encoder)
+        monitor.alarm(values)
+    run.log(run.step, epoch=epoch.number + 1, **values)
+    print(f"epoch {epoch.number + 1}/{epoch.of}: " + ", ".join(f"{name} {value:.4g}" for name, value in values.items()))
+    if epoch.last:
+        from shared.plots.charts import plot_log
+
+        plot_log(run.out / "figures" / "training.png", run.out / "log.jsonl", CURVES)
 
 
 def main(argv: Sequence[str]) -> None:

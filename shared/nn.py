@@ -12,7 +12,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from timm.layers import DropPath, Mlp
 from torch import Tensor, nn
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -59,6 +58,11 @@ class Block(nn.Module):
         drop_path: float = 0.0,
     ) -> None:
         super().__init__()
+        from timm.layers import (  # two seconds of torchvision, which a program that only explains itself need not wait
+            DropPath,
+            Mlp,
+        )
+
         self.norm1 = nn.LayerNorm(dim)
         self.attn = Attention(dim, num_heads, head_dim, qkv_bias)
         self.norm2 = nn.LayerNorm(dim)

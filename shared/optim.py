@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import timm.optim
 import torch
 from pydantic import Field
-from timm.scheduler import CosineLRScheduler
 from torch import nn
 
 from shared.config import Section
 from shared.errors import UserError
+
+if TYPE_CHECKING:
+    from timm.scheduler import CosineLRScheduler
 
 
 class OptimConfig(Section):
@@ -48,6 +49,8 @@ def make_optimizer(model: nn.Module, config: OptimConfig, layer_decay: float | N
     Raises:
         UserError: timm knows no such optimizer.
     """
+    import timm.optim  # here and below: seconds that `--help` need not wait
+
     names = [str(name) for name in timm.optim.list_optimizers()]
     if config.optimizer not in names:
         raise UserError(f"optim.optimizer {config.optimizer!r} is not one of timm's: {', '.join(names)}.")
@@ -65,6 +68,8 @@ def make_optimizer(model: nn.Module, config: OptimConfig, layer_decay: float | N
 
 def make_schedule(optimizer: torch.optim.Optimizer, config: OptimConfig, steps_per_epoch: int) -> CosineLRScheduler:
     """Linear warm-up, then half a cosine to `min_lr`; call `step_update(step)` before each step."""
+    from timm.scheduler import CosineLRScheduler
+
     warmup = round(config.warmup_epochs * steps_per_epoch)
     total = config.epochs * steps_per_epoch
     if warmup >= total:

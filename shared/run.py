@@ -1,7 +1,7 @@
 """One Run: seed, device, precision, ranks, run folder, logs, checkpoints, resume.
 
 Everything random in a step is a function of (seed, step, rank), so a resumed run continues exactly without storing
-generator states: the weights, the optimizer, the scaler and the step number are the whole state.
+generator states: the weights, the optimizer, the scaler, the step number and the sums of a begun epoch are the whole state.
 """
 
 from __future__ import annotations
@@ -12,11 +12,10 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
-from datetime import timedelta
 from types import FrameType
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -24,13 +23,18 @@ import torch.distributed as dist
 from pydantic import Field, ValidationError
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.tensorboard import SummaryWriter
 
 from shared.checkpoints import WEIGHTS, CheckpointError, load_state, newest_checkpoint, read_weights, save_weights
 from shared.config import RepoPath, Section, to_yaml
+from shared.devices import join_ranks, pick_device, seed_everything
+from shared.epochs import Epoch, iterate
 from shared.errors import UserError
 
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
 M = TypeVar("M", bound=nn.Module)
+T = TypeVar("T")
 
 
 class RunConfig(Section):
@@ -65,6 +69,9 @@ class Run:
         resolved: the whole config, written to the folder and into every checkpoint.
         method: name stored beside the weights.
 
+    Attributes:
+        step: optimizer steps done.
+
     Raises:
         UserError: the folder holds a run with other settings, or the device is not there.
     """
@@ -72,10 +79,12 @@ class Run:
     def __init__(self, config: RunConfig, resolved: Section, method: str) -> None:
         self.config, self.resolved, self.method = config, resolved, method
         self._owns_ranks = not dist.is_initialized()  # a run within a run leaves the process group to the outer one
-        self.rank, self.world_size, local_rank = _join_ranks()
+        self.rank, self.world_size, local_rank = join_ranks()
         self.device = pick_device(config.device, local_rank)
         self.out = config.out
         self.step = 0
+        self._kept: tuple[nn.Module, dict[str, Any]] | None = None
+        self._epoch: dict[str, Any] | None = None
         self._signal: int | None = None
         self._handlers: dict[int, Any] = {}
         self._log_file: Any = None
@@ -100,6 +109,8 @@ class Run:
         if self.is_main:
             self._claim_folder()
             self._log_file = (self.out / "log.jsonl").open("a")
+            from torch.utils.tensorboard import SummaryWriter  # half a second, which `--help` need not wait
+
             self._board = SummaryWriter(str(self.out / "tensorboard"))
         if self.world_size > 1:
             dist.barrier()
@@ -120,6 +131,12 @@ class Run:
 
     # ------------------------------------------------------------ model and step
 
+    @property
+    def loading(self) -> dict[str, Any]:
+        """What reading the training batches depends on, for `shared.data.loader.TrainingBatches`."""
+        ranks = {"seed": self.config.seed, "rank": self.rank, "world_size": self.world_size}
+        return {**ranks, "num_workers": self.config.num_workers, "pin_memory": self.device.type == "cuda"}
+
     def wrap(self, model: M) -> M | DistributedDataParallel:
         """The model on its device, compiled and distributed as the config says."""
         model = model.to(self.device)
@@ -134,10 +151,26 @@ class Run:
         """Mixed precision as configured; a no-op for fp32."""
         return torch.autocast(self.device.type, dtype=self.amp_dtype, enabled=self.amp_dtype is not None)
 
-    def begin_step(self, step: int, device: torch.device | None = None) -> torch.Generator:
+    def epochs(
+        self, number: int, steps_per_epoch: int, batches: Callable[[int, int], Iterable[T]]
+    ) -> Iterator[Epoch[T]]:
+        """The epochs of a training from where the run stands. After each a checkpoint is due, and after a signal.
+
+        Args:
+            number: of epochs.
+            steps_per_epoch: optimizer steps in each.
+            batches: `(epoch, first)` to the batches of that epoch from the given one on, both counted from 0.
+
+        Raises:
+            Stop: a signal came, and what was done is saved.
+        """
+        return iterate(self, number, steps_per_epoch, batches)
+
+    def begin_step(self, device: torch.device | None = None) -> torch.Generator:
         """Seed everything random in this step and return the generator for masks, on the given device or the run's."""
-        self.step = step
-        seed = int(np.random.SeedSequence([self.config.seed, step, self.rank]).generate_state(1, np.uint64)[0] >> 1)
+        seed = int(
+            np.random.SeedSequence([self.config.seed, self.step, self.rank]).generate_state(1, np.uint64)[0] >> 1
+        )
         torch.manual_seed(seed)
         return torch.Generator(device or self.device).manual_seed(seed)
 
@@ -146,12 +179,13 @@ class Run:
         return nullcontext() if last or not isinstance(model, DistributedDataParallel) else model.no_sync()
 
     def update(self, model: nn.Module, optimizer: torch.optim.Optimizer, clip_grad: float | None) -> Tensor:
-        """Unscale, clip, step and clear the gradients; returns the gradient's norm before clipping."""
+        """Unscale, clip, step, count the step and clear the gradients; returns the gradient's norm before clipping."""
         self.scaler.unscale_(optimizer)
         norm = nn.utils.clip_grad_norm_(model.parameters(), clip_grad if clip_grad is not None else float("inf"))
         self.scaler.step(optimizer)
         self.scaler.update()
         optimizer.zero_grad(set_to_none=True)
+        self.step += 1
         return norm
 
     def share_of(self, batch_size: int) -> int:
@@ -208,12 +242,19 @@ class Run:
         for old in sorted(folder.parent.glob("step-*"))[: -self.config.keep_checkpoints]:
             shutil.rmtree(old)
 
+    def checkpoint(self, **more: Any) -> None:
+        """`save` what `resume` was given, after the steps done so far."""
+        assert self._kept is not None, "resume() says what a checkpoint holds"
+        model, state = self._kept
+        self.save(model, self.step, **state, **more)
+
     def resume(self, model: nn.Module, **state: Any) -> int:
-        """Load the newest checkpoint into the model and the objects given; their names as in `save`.
+        """Load the newest checkpoint into the model and the objects given (names as in `save`), which `checkpoint` then saves.
 
         Returns:
             The number of steps done; 0 where there is no checkpoint.
         """
+        self._kept = model, state
         folder = newest_checkpoint(self.out)
         if folder is None:
             return 0
@@ -224,10 +265,19 @@ class Run:
         saved = torch.load(folder / "state.pt", map_location=self.device, weights_only=True)
         self.scaler.load_state_dict(saved["scaler"])
         for name, target in state.items():
-            target.load_state_dict(saved[name])
+            if name in saved:
+                target.load_state_dict(saved[name])
+            else:
+                print(f"{folder} is older than what is kept of {name}; that starts anew")
+        self.step, self._epoch = int(saved["step"]), saved.get("epoch")
         if self.is_main:
-            print(f"resuming {self.out} after step {saved['step']}")
-        return int(saved["step"])
+            print(f"resuming {self.out} after step {self.step}")
+        return self.step
+
+    def take_epoch(self) -> dict[str, Any] | None:
+        """The sums of the epoch in which the run was stopped; once."""
+        found, self._epoch = self._epoch, None
+        return found
 
     def check_signal(self) -> bool:
         """Whether a signal asked to stop, agreed between all ranks."""
@@ -284,28 +334,6 @@ def different_keys(saved: Mapping[str, Any], now: Mapping[str, Any]) -> set[str]
     return keys - free
 
 
-def pick_device(name: str, local_rank: int = 0) -> torch.device:
-    """`auto` takes this rank's GPU where there is one.
-
-    Raises:
-        UserError: an unknown device, or a GPU that is not there.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise UserError(f"run.device {name!r} is not a device; expected auto, cpu, cuda or cuda:N.") from None
-    if device.type == "cuda":
-        if not torch.cuda.is_available():
-            raise UserError(
-                f"run.device is {name!r} but no CUDA GPU is visible. Use run.device=cpu, or check the driver."
-            )
-        device = torch.device("cuda", device.index if device.index is not None else local_rank)
-        torch.cuda.set_device(device)
-    return device
-
-
 def require_finite(loss: float, step: int) -> None:
     """Stop a run whose loss is no number; the last good checkpoint stays.
 
@@ -319,12 +347,6 @@ def require_finite(loss: float, step: int) -> None:
         )
 
 
-def seed_everything(seed: int) -> None:
-    """Seed numpy's and torch's global generators; what a model is initialised from."""
-    np.random.seed(seed)  # noqa: NPY002 (libraries that use the global one)
-    torch.manual_seed(seed)
-
-
 def exit_on_stop(main: Callable[[Sequence[str]], object]) -> Callable[[Sequence[str]], object]:
     """Turn a Stop into its exit code (130 after SIGINT), once everything is saved."""
 
@@ -335,13 +357,3 @@ def exit_on_stop(main: Callable[[Sequence[str]], object]) -> Callable[[Sequence[
             raise SystemExit(stop.exit_code) from None
 
     return wrapped
-
-
-def _join_ranks() -> tuple[int, int, int]:
-    """`(rank, world size, local rank)` as torchrun says; joins the process group where there is more than one."""
-    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    local = int(os.environ.get("LOCAL_RANK", 0))
-    if world > 1 and not dist.is_initialized():
-        backend = "nccl" if torch.cuda.is_available() else "gloo"
-        dist.init_process_group(backend, timeout=timedelta(minutes=30))
-    return rank, world, local

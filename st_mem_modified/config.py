@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from shared.config import RepoPath, Section
 from shared.data.spec import DataConfig, InputSpec
+from shared.monitors import MonitorConfig
 from shared.optim import OptimConfig
 from shared.run import RunConfig
 
@@ -86,6 +87,7 @@ class PretrainConfig(Section):
     )
     tokenizer: RepoPath | None = Field(None, description="run folder of a trained VQ-VAE, for objective=masked_tokens")
     optim: OptimConfig = OptimConfig()
+    monitor: MonitorConfig | None = Field(None, description="watch the embeddings for collapse; null: no")
     log_every: int = Field(10, ge=1, description="steps between log lines")
     figure_every: int = Field(20, ge=1, description="epochs between reconstruction figures")
 

@@ -7,37 +7,43 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
-from tqdm import tqdm
+from torch import Tensor, nn
 
 from shared.config import config_from_cli, entry_point
-from shared.data.loader import EpochBatches, read_validation, train_batches
+from shared.data.loader import TrainingBatches, read_validation
 from shared.data.store import ECGStore
 from shared.data.transforms import Preprocess
+from shared.epochs import Epoch
+from shared.monitors import Monitor
 from shared.optim import make_optimizer, make_schedule
-from shared.plots.charts import plot_log
 from shared.run import Run, exit_on_stop, require_finite
 from st_mem_modified.config import PretrainConfig
-from st_mem_modified.figures import draw_reconstruction
-from st_mem_modified.loading import load_vqvae
 from st_mem_modified.model import STMEM, draw_noise
-from st_mem_modified.vqvae.masked_tokens import MaskedTokens
 
-CURVES = {"loss": ("epoch_loss", "val_loss"), "learning rate": ("lr",), "gradient norm": ("grad_norm",)}
+CURVES = {
+    "loss": ("epoch_loss", "val_loss"),
+    "learning rate": ("lr",),
+    "gradient norm": ("grad_norm",),
+    "effective rank (RankMe)": ("rank",),
+    "kNN macro AUROC": ("knn_auroc",),
+}
 
 
 def _reconstruct(config: PretrainConfig) -> STMEM:
     return STMEM(config.model)
 
 
-def _masked_tokens(config: PretrainConfig) -> MaskedTokens:
+def _masked_tokens(config: PretrainConfig) -> nn.Module:
+    from st_mem_modified.vqvae.masked_tokens import make_masked_tokens  # with the VQ-VAE and its libraries
+
     assert config.tokenizer is not None
-    return MaskedTokens(config.model, load_vqvae(config.tokenizer))
+    return make_masked_tokens(config.model, config.tokenizer)
 
 
-OBJECTIVES: dict[str, tuple[str, Callable[[PretrainConfig], STMEM | MaskedTokens]]] = {
+OBJECTIVES: dict[str, tuple[str, Callable[[PretrainConfig], nn.Module]]] = {
     "reconstruct": ("st_mem", _reconstruct),
     "masked_tokens": ("st_mem_masked_tokens", _masked_tokens),
 }
@@ -56,24 +62,20 @@ def pretrain(config: PretrainConfig) -> Path:
     with Run(config.run, config, method) as run:
         batch_size = run.share_of(optim.batch_size)
         micro = min(optim.micro_batch or batch_size, batch_size)
-        ranks = {"seed": config.run.seed, "rank": run.rank, "world_size": run.world_size}
-        steps_per_epoch = len(EpochBatches(store, train, spec, batch_size, epoch=0, **ranks))
+        data = TrainingBatches(store, train, spec, batch_size, **run.loading)
         model = make_model(config)
         wrapped = run.wrap(model)
         preprocess = Preprocess(spec).to(run.device)
         optimizer = make_optimizer(model, optim)
-        schedule = make_schedule(optimizer, optim, steps_per_epoch)
-        step = run.resume(model, optimizer=optimizer)
+        schedule = make_schedule(optimizer, optim, data.steps)
+        run.resume(model, optimizer=optimizer)
         validation = read_validation(store, spec, config.data.val_folds).to(run.device)
+        monitor = Monitor(config.monitor, store, config.data, preprocess, run) if config.monitor else None
 
-        for epoch in range(step // steps_per_epoch, optim.epochs):
-            batches = EpochBatches(store, train, spec, batch_size, epoch=epoch, **ranks)
-            loader = train_batches(batches, step % steps_per_epoch, config.run.num_workers, run.device.type == "cuda")
-            progress = tqdm(loader, f"epoch {epoch + 1}/{optim.epochs}", unit="step", disable=run.quiet)
-            epoch_loss = torch.zeros((), device=run.device)
-            for signals, _ in progress:
-                generator = run.begin_step(step)
-                schedule.step_update(step)
+        for epoch in run.epochs(optim.epochs, data.steps, data):
+            for signals, _ in epoch:
+                generator = run.begin_step()
+                schedule.step_update(run.step)
                 model.train()
                 ecg = preprocess(signals.to(run.device, non_blocking=True))
                 noise = draw_noise(len(ecg), len(spec.leads), config.model.num_patches, generator)
@@ -87,19 +89,13 @@ def pretrain(config: PretrainConfig) -> Path:
                         run.scaler.scale(part_loss).backward()
                     loss += part_loss.detach()
                 grad_norm = run.update(model, optimizer, optim.clip_grad)
-                epoch_loss += loss
-                step += 1
-                if step % config.log_every == 0:
+                epoch.add(epoch_loss=loss)
+                if run.step % config.log_every == 0:
                     values = run.mean_over_ranks({"loss": loss, "grad_norm": grad_norm})
-                    require_finite(values["loss"], step)
-                    run.log(step, **values, lr=optimizer.param_groups[0]["lr"])
-                    progress.set_postfix(loss=f"{values['loss']:.4f}")
-                if run.check_signal():
-                    run.save(model, step, optimizer=optimizer)
-                    raise run.stop()
-            finish_epoch(run, config, model, preprocess, validation, epoch, step, epoch_loss / max(len(loader), 1))
-            if (epoch + 1) % config.run.checkpoint_every == 0 or epoch + 1 == optim.epochs:
-                run.save(model, step, optimizer=optimizer)
+                    require_finite(values["loss"], run.step)
+                    run.log(run.step, **values, lr=optimizer.param_groups[0]["lr"])
+                    epoch.show(loss=values["loss"])
+            finish_epoch(run, config, model, preprocess, validation, monitor, epoch)
     return config.run.out
 
 
@@ -107,16 +103,15 @@ def pretrain(config: PretrainConfig) -> Path:
 def finish_epoch(
     run: Run,
     config: PretrainConfig,
-    model: STMEM | MaskedTokens,
+    model: nn.Module,
     preprocess: Preprocess,
     validation: Tensor,
-    epoch: int,
-    step: int,
-    epoch_loss: Tensor,
+    monitor: Monitor | None,
+    epoch: Epoch[Any],
 ) -> None:
     """Validation loss under one fixed mask, and every few epochs a picture of what is reconstructed."""
-    values = run.mean_over_ranks({"epoch_loss": epoch_loss})
-    require_finite(values["epoch_loss"], step)
+    values = run.mean_over_ranks(epoch.means())
+    require_finite(values["epoch_loss"], run.step)
     if not run.is_main:
         return
     if len(validation):
@@ -128,17 +123,22 @@ def finish_epoch(
             with run.autocast():
                 total += model(preprocess(part), noise).loss * len(part)
         values["val_loss"] = float(total) / len(validation)
-        drawn = (epoch + 1) % config.figure_every == 0 or epoch + 1 == config.optim.epochs
+        drawn = (epoch.number + 1) % config.figure_every == 0 or epoch.last
         if drawn and isinstance(model, STMEM):
+            from st_mem_modified.figures import draw_reconstruction  # plotting is loaded where something is drawn
+
             path = run.out / "figures" / "reconstruction.png"
-            draw_reconstruction(path, model, preprocess, validation[:1], f"epoch {epoch + 1}")
-    run.log(step, epoch=epoch + 1, **values)
-    if epoch + 1 == config.optim.epochs:
+            draw_reconstruction(path, model, preprocess, validation[:1], f"epoch {epoch.number + 1}")
+    if monitor is not None and monitor.due(epoch):
+        model.eval()
+        values |= monitor.look(model.encoder)  # type: ignore[arg-type]
+        monitor.alarm(values)
+    run.log(run.step, epoch=epoch.number + 1, **values)
+    if epoch.last:
+        from shared.plots.charts import plot_log
+
         plot_log(run.out / "figures" / "training.png", run.out / "log.jsonl", CURVES)
-    print(
-        f"epoch {epoch + 1}/{config.optim.epochs}: "
-        + ", ".join(f"{name} {value:.4f}" for name, value in values.items())
-    )
+    print(f"epoch {epoch.number + 1}/{epoch.of}: " + ", ".join(f"{name} {value:.4f}" for name, value in values.items()))
 
 
 def main(argv: Sequence[str]) -> None:

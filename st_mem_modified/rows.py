@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from shared.data.store import ECGStore
 from shared.data.transforms import Preprocess
+from shared.devices import pick_device
 from shared.errors import UserError
 from shared.evaluation.config import EvaluateConfig
 from shared.evaluation.context import RANDOM, Picture, Result
@@ -22,7 +23,6 @@ from shared.evaluation.outside import evaluate_outside
 from shared.evaluation.protocols import PROTOCOLS
 from shared.evaluation.report.page import format_interval
 from shared.plots.embeddings import plot_embeddings
-from shared.run import pick_device
 from st_mem_modified.figures import draw_reconstruction
 from st_mem_modified.loading import encoder_of, load_encoder, load_model, random_encoder
 from st_mem_modified.model import STMEM

@@ -14,16 +14,22 @@ from shared.config import REPO_ROOT
 METHODS = ("st_mem_modified", "ecg_jepa_modified")
 PACKAGES = ("shared", *METHODS)
 
-TRAINING = {"checkpoints", "optim", "run", "selection"}
-GROUND = {"config", "errors", "leads"}
+TRAINING = {"checkpoints", "devices", "epochs", "monitors", "optim", "run", "selection"}
+GROUND = {"config", "errors", "leads", "signals"}
 BELOW = GROUND | {"measurements", "data", "nn"}
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
-    "nn": set(),
+    "nn": {"errors", "leads"},
+    "signals": set(),
+    "devices": {"errors"},
+    "epochs": {"run"},
+    "monitors": BELOW | TRAINING | {"epochs", "statistics"},
     "sweep": {"config", "errors"},
     "config": {"errors"},
     "leads": {"errors"},
-    **{part: {"config", "errors", "checkpoints"} for part in TRAINING},
+    "checkpoints": {"config", "errors"},
+    "optim": {"config", "errors"},
+    "run": {"config", "errors", "checkpoints", "devices", "epochs"},
     "selection": {"run"},
     "measurements": GROUND,
     "features": {"measurements"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 import torch
@@ -68,6 +69,40 @@ class EpochBatches(Dataset[tuple[Tensor, Tensor]]):
         starts = rng.integers(0, self.store.num_samples - self.spec.num_samples + 1, len(indices))
         signals = self.store.read_windows(indices, starts, self.spec.num_samples, self.rows)
         return torch.from_numpy(signals), torch.from_numpy(indices)
+
+
+class TrainingBatches:
+    """The batches of every epoch of a training, for `Run.epochs`: called with the epoch and the first batch wanted.
+
+    Args:
+        store, indices, spec, batch_size, seed, rank, world_size: as of `EpochBatches`.
+        num_workers: processes reading ahead.
+        pin_memory: for a copy to a GPU that does not block.
+
+    Attributes:
+        steps: batches in an epoch.
+    """
+
+    def __init__(
+        self,
+        store: ECGStore,
+        indices: np.ndarray,
+        spec: InputSpec,
+        batch_size: int,
+        *,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+        num_workers: int = 0,
+        pin_memory: bool = False,
+    ) -> None:
+        self._of = partial(EpochBatches, store, indices, spec, batch_size, seed=seed, rank=rank, world_size=world_size)
+        self.num_workers, self.pin_memory = num_workers, pin_memory
+        self.steps = len(self._of(epoch=0))
+
+    def __call__(self, epoch: int, first: int = 0) -> DataLoader:
+        """Batches of the epoch from batch `first` on."""
+        return train_batches(self._of(epoch=epoch), first, self.num_workers, self.pin_memory)
 
 
 def train_batches(batches: EpochBatches, first: int = 0, num_workers: int = 0, pin_memory: bool = False) -> DataLoader:

@@ -24,12 +24,8 @@ from shared.data.store import MICROVOLT, ECGStore, StoreError, StoreWriter
 from shared.leads import LeadError, arrange_leads, limb_residual
 from shared.measurements.catalog import VALUES
 from shared.measurements.features import extract_features
+from shared.signals import FLAT_MV, FS_RANGE, clipped_samples
 
-FS_RANGE = (50.0, 5000.0)
-FLAT_MV = 0.005
-"""A lead that moves less than this over a whole segment carries no ECG."""
-CLIPPED_MS = 40.0
-"""A lead that rests on its own extreme value this long was cut off by the amplifier or the converter."""
 FLOAT16_MAX = float(np.finfo(np.float16).max)
 
 
@@ -203,7 +199,7 @@ def _segments(
         raise RecordError("too short", f"{ecg.shape[1] / recording.fs:.2f} s; a segment takes {config.seconds:g} s")
     valid = np.isfinite(ecg)
     ecg = np.where(valid, ecg, 0.0)
-    clipped = _clipped(ecg, max(3, round(CLIPPED_MS * recording.fs / 1000)))
+    clipped = clipped_samples(ecg, recording.fs)
     step = recording.fs / config.fs
     resampled = resample(ecg, length, axis=1) if length != ecg.shape[1] else ecg
     for segment in range(length // num_samples):
@@ -228,16 +224,6 @@ def _segments(
 
 def _names(config: PrepareConfig, mask: np.ndarray) -> list[str]:
     return [name for name, yes in zip(config.leads, mask, strict=True) if yes]
-
-
-def _clipped(ecg: np.ndarray, run: int) -> np.ndarray:
-    """Samples `[L, T]` inside a stretch of at least `run` samples resting on the lead's own maximum or minimum."""
-    result = np.zeros(ecg.shape, dtype=bool)
-    for extreme in (ecg.max(axis=1, keepdims=True), ecg.min(axis=1, keepdims=True)):
-        at = np.concatenate([np.zeros((len(ecg), 1), dtype=np.int32), np.cumsum(ecg == extreme, axis=1)], axis=1)
-        if run < at.shape[1]:
-            result[:, : at.shape[1] - run] |= at[:, run:] - at[:, :-run] == run
-    return result
 
 
 def _table(rows: list[dict[str, Any]], labels: Sequence[str]) -> pd.DataFrame:

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from shared.config import RepoPath, Section
 from shared.leads import LEADS, parse_leads
-from shared.measurements.catalog import FEATURES, check_names
+from shared.signals import FS, SECONDS
 
 
 def parse_features(features: str | Sequence[str]) -> tuple[str, ...]:
@@ -19,15 +19,19 @@ def parse_features(features: str | Sequence[str]) -> tuple[str, ...]:
         UserError: an unknown or repeated name.
     """
     names = [part.strip() for part in features.split(",")] if isinstance(features, str) else list(features)
+    if not names:
+        return ()
+    from shared.measurements.catalog import FEATURES, check_names  # where features are named; most models take none
+
     if names == ["all"]:
         return tuple(FEATURES)
-    return check_names(names) if names else ()
+    return check_names(names)
 
 
 class InputSpec(Section):
     """What a model's input is. Part of its config and checkpoint; every evaluation applies it from there."""
 
-    fs: float = Field(250.0, gt=0, le=10_000, description="sampling rate, Hz")
+    fs: float = Field(FS, gt=0, le=10_000, description="sampling rate, Hz")
     leads: tuple[str, ...] = Field(
         LEADS, description="names in order, or a group: all, limb, precordial, independent; none with features only"
     )

@@ -10,7 +10,6 @@ from functools import lru_cache
 
 import numpy as np
 import torch
-from scipy.signal import butter, sosfiltfilt
 from torch import Tensor, nn
 
 from shared.data.spec import InputSpec
@@ -23,6 +22,8 @@ LEAST_SD = 1e-4
 
 def butterworth(ecg: np.ndarray, spec: InputSpec) -> np.ndarray:
     """The filter by scipy: high-pass, then low-pass, each zero-phase of order 5, along the last axis."""
+    from scipy.signal import butter, sosfiltfilt  # slow to import, and needed only where a filter is asked for
+
     for edge, kind in ((spec.highpass, "highpass"), (spec.lowpass, "lowpass")):
         if edge is not None:
             ecg = sosfiltfilt(butter(FILTER_ORDER, edge, kind, fs=spec.fs, output="sos"), ecg, axis=-1)

@@ -16,6 +16,7 @@ from shared.config import to_yaml
 from shared.data.splits import make_split
 from shared.data.store import ECGStore
 from shared.data.tasks import make_task
+from shared.devices import pick_device
 from shared.errors import UserError
 from shared.evaluation.config import EvaluateConfig
 from shared.evaluation.contamination import check_contamination
@@ -24,7 +25,6 @@ from shared.evaluation.protocols import PROTOCOLS
 from shared.evaluation.report.page import scores_table, write_report
 from shared.plots.embeddings import plot_embeddings
 from shared.plots.scores import plot_scores
-from shared.run import pick_device
 from shared.statistics.bootstrap import Resamples
 
 HEADLINES = ("auroc_macro", "f1_weighted", "labels/silhouette", "labels/davies_bouldin", "kmeans/nmi")

@@ -217,16 +217,6 @@ def normal_intervals(rr: np.ndarray, normal: np.ndarray) -> np.ndarray:
     return normal[1:] & normal[:-1] & plausible & (np.abs(rr - usual) <= RR_JUMP * usual)
 
 
-def clipped_samples(signal: np.ndarray, run: int) -> np.ndarray:
-    """Samples `[T]` inside a stretch of at least `run` samples resting on the lead's own maximum or minimum."""
-    result = np.zeros(len(signal), dtype=bool)
-    for extreme in (signal.max(), signal.min()):
-        edges = np.flatnonzero(np.diff(np.concatenate([[False], signal == extreme, [False]]).astype(np.int8)))
-        for begin, end in edges.reshape(-1, 2):
-            result[begin:end] |= end - begin >= run
-    return result
-
-
 def remove_pacing_spikes(signal: np.ndarray, fs: float, beats: Beats) -> np.ndarray | None:
     """Take a pacemaker's spikes out of a lead.
 

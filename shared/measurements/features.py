@@ -26,7 +26,6 @@ from shared.measurements.beats import (
     RR_RANGE,
     Beats,
     Lattice,
-    clipped_samples,
     find_beats,
     normal_intervals,
     remove_pacing_spikes,
@@ -34,6 +33,7 @@ from shared.measurements.beats import (
 )
 from shared.measurements.catalog import FEATURES, ROW, VALUES, check_names
 from shared.measurements.delineation import Waves, delineate, median_beat
+from shared.signals import FLAT_MV, FS_RANGE, clipped_samples
 
 WAVELETS: tuple[str, ...] = ("swt_a4", "swt_d4", "swt_d3", "swt_d2")
 WAVELET, WAVELET_LEVEL = "db4", 4
@@ -41,11 +41,6 @@ WAVELET_FS = 250.0
 """Hz at which the transform is taken, so that a level is the same band whatever the record's rate."""
 LEAD_PREFERENCE: tuple[str, ...] = ("II", "aVF", "V6", "aVR", "V5", "V4", "V3", "V2", "III", "I", "V1", "aVL")
 """Lead II, then the leads in which beats are found most surely (LUDB 1–50, scripts/benchmarks/features.py)."""
-FS_RANGE = (50.0, 10000.0)
-FLAT_MV = 0.005
-"""A lead that moves less than this carries no ECG."""
-CLIPPED_SECONDS = 0.02
-"""A lead that rests on its own extreme value this long was cut off; no wave is flat for so long to the last bit."""
 
 
 @dataclass(frozen=True)
@@ -194,7 +189,7 @@ class _Record:
         # A sample belongs to the beat whose R peak is nearest.
         middle = (times[:-1] + times[1:]) / 2
         self.owner = np.searchsorted(middle, np.arange(len(self.signal)) / self.fs)
-        clipped = clipped_samples(self.signal, max(3, round(CLIPPED_SECONDS * self.fs)))
+        clipped = clipped_samples(self.signal, self.fs)
         self.cut = np.bincount(self.owner, weights=clipped, minlength=len(times)) > 0
         self.notes = self._notes(found is not None)
 

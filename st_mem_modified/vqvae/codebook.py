@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -36,12 +38,6 @@ def codebook_health(counts: Tensor) -> dict[str, float]:
     }
 
 
-def effective_rank(embeddings: Tensor) -> float:
-    """Exponential of the entropy of the normalised singular values of centred `[n, D]` (Roy and Vetterli 2007)."""
-    values = torch.linalg.svdvals((embeddings - embeddings.mean(0)).double())
-    return float(torch.special.entr(values / values.sum().clamp_min(1e-12)).sum().exp())
-
-
 def lead_correlation(pred: Tensor, target: Tensor) -> Tensor:
     """Pearson correlation over time, `[B, L, T]` twice → `[B, L]`; 0 where a lead is constant."""
     pred, target = (x - x.mean(-1, keepdim=True) for x in (pred.float(), target.float()))
@@ -52,11 +48,24 @@ class CodeCensus:
     """Counts over a data set: how often each code stands, and in how many records."""
 
     def __init__(self, model: VQVAE) -> None:
-        quantizer, device = model.quantizer, model.idf.device
         self.model = model
+        self.reset()
+
+    def reset(self) -> None:
+        """Count from nothing."""
+        quantizer, device = self.model.quantizer, self.model.idf.device
         self.counts = torch.zeros(quantizer.num_levels, quantizer.num_codes, dtype=torch.int64, device=device)
-        self.records_with = torch.zeros(len(model.idf), device=device)
+        self.records_with = torch.zeros(len(self.model.idf), device=device)
         self.num_records = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """For a run that is stopped within an epoch."""
+        return {"counts": self.counts, "records_with": self.records_with, "num_records": self.num_records}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """From a checkpoint."""
+        self.counts, self.records_with = state["counts"].clone(), state["records_with"].clone()
+        self.num_records = state["num_records"]
 
     def add(self, indices: Tensor) -> None:
         """Count the codes of records, `indices` as `tokenize` gives them."""

@@ -7,6 +7,7 @@ waveform. Mask, encoder and lead-wise decoder are ST-MEM's; only the decoder's l
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from shared.errors import UserError
 from shared.nn import Terms, init_xavier
 from st_mem_modified.config import ModelConfig
+from st_mem_modified.loading import load_vqvae
 from st_mem_modified.model import LeadWiseDecoder, STMEMEncoder, visible_patches
 from st_mem_modified.vqvae.model import VQVAE
 
@@ -65,6 +67,16 @@ class MaskedTokens(nn.Module):
         asked, truth = logits[mask].flatten(0, 1), codes[mask].flatten()
         accuracy = (asked.detach().argmax(-1) == truth).float().mean()
         return Terms(loss=F.cross_entropy(asked, truth), pred=logits, mask=mask, accuracy=accuracy)
+
+
+def make_masked_tokens(config: ModelConfig, tokenizer: Path) -> MaskedTokens:
+    """The model with the VQ-VAE of a run folder as its tokenizer.
+
+    Raises:
+        CheckpointError: no VQ-VAE there.
+        UserError: one that does not fit.
+    """
+    return MaskedTokens(config, load_vqvae(tokenizer))
 
 
 def check_grid(config: ModelConfig, tokenizer: VQVAE) -> None:

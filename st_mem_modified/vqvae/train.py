@@ -8,22 +8,24 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from shared.config import config_from_cli, entry_point
-from shared.data.loader import EpochBatches, read_validation, train_batches
+from shared.data.loader import TrainingBatches, read_validation
 from shared.data.store import ECGStore
 from shared.data.transforms import Preprocess
+from shared.epochs import Epoch
 from shared.optim import make_optimizer, make_schedule
 from shared.plots.charts import plot_log
 from shared.run import Run, exit_on_stop, require_finite
+from shared.statistics.spectrum import effective_rank
 from st_mem_modified.loading import load_encoder
 from st_mem_modified.model import STMEMEncoder
 from st_mem_modified.rows import run_evaluation
-from st_mem_modified.vqvae.codebook import CodeCensus, codebook_health, describe_alarm, effective_rank, lead_correlation
+from st_mem_modified.vqvae.codebook import CodeCensus, codebook_health, describe_alarm, lead_correlation
 from st_mem_modified.vqvae.config import VQModelConfig, VQTrainConfig
 from st_mem_modified.vqvae.figures import draw_code_usage, draw_codes, draw_codes_under_ecg, draw_vq_reconstruction
 from st_mem_modified.vqvae.model import VQVAE
@@ -48,8 +50,7 @@ def train(config: VQTrainConfig) -> Path:
     records = store.select(config.data.folds)
     with Run(config.run, config, "st_mem_vqvae") as run:
         batch_size = run.share_of(optim.batch_size)
-        ranks = {"seed": config.run.seed, "rank": run.rank, "world_size": run.world_size}
-        steps_per_epoch = len(EpochBatches(store, records, spec, batch_size, epoch=0, **ranks))
+        data = TrainingBatches(store, records, spec, batch_size, **run.loading)
         model = VQVAE(config)
         if start is not None:
             model.encoder.load_state_dict(start.state_dict())
@@ -57,18 +58,17 @@ def train(config: VQTrainConfig) -> Path:
         wrapped = run.wrap(model)
         preprocess = Preprocess(spec).to(run.device)
         optimizer = make_optimizer(model, optim)
-        schedule = make_schedule(optimizer, optim, steps_per_epoch)
-        step = run.resume(model, optimizer=optimizer)
+        schedule = make_schedule(optimizer, optim, data.steps)
+        census = CodeCensus(model)
+        run.resume(model, optimizer=optimizer, census=census)
         validation = read_validation(store, spec, config.data.val_folds).to(run.device)
 
-        for epoch in range(step // steps_per_epoch, optim.epochs):
-            batches = EpochBatches(store, records, spec, batch_size, epoch=epoch, **ranks)
-            loader = train_batches(batches, step % steps_per_epoch, config.run.num_workers, run.device.type == "cuda")
-            progress = tqdm(loader, f"epoch {epoch + 1}/{optim.epochs}", unit="step", disable=run.quiet)
-            epoch_sums, census = torch.zeros(2, device=run.device), CodeCensus(model)
-            for signals, _ in progress:
-                run.begin_step(step)
-                schedule.step_update(step)
+        for epoch in run.epochs(optim.epochs, data.steps, data):
+            if epoch.position == 0:
+                census.reset()
+            for signals, _ in epoch:
+                run.begin_step()
+                schedule.step_update(run.step)
                 model.train()
                 model.encoder.train(start is None or not config.encoder.frozen)
                 ecg = preprocess(signals.to(run.device, non_blocking=True))
@@ -77,22 +77,14 @@ def train(config: VQTrainConfig) -> Path:
                 run.scaler.scale(out.loss).backward()
                 grad_norm = run.update(model, optimizer, optim.clip_grad)
                 census.add(out.indices)
-                epoch_sums += torch.stack([out.loss.detach(), out.commitment.detach()])
-                step += 1
-                if step % config.log_every == 0:
+                epoch.add(epoch_loss=out.loss, epoch_commitment=out.commitment)
+                if run.step % config.log_every == 0:
                     parts = {name: out[name].detach() for name in ("loss", "reconstruction", "commitment")}
                     values = run.mean_over_ranks({**parts, "grad_norm": grad_norm})
-                    require_finite(values["loss"], step)
-                    run.log(step, **values, lr=optimizer.param_groups[0]["lr"])
-                    progress.set_postfix(loss=f"{values['loss']:.4f}")
-                if run.check_signal():
-                    run.save(model, step, optimizer=optimizer)
-                    raise run.stop()
-            finish_epoch(
-                run, config, model, preprocess, validation, census, epoch, step, epoch_sums / max(len(loader), 1)
-            )
-            if (epoch + 1) % config.run.checkpoint_every == 0 or epoch + 1 == optim.epochs:
-                run.save(model, step, optimizer=optimizer)
+                    require_finite(values["loss"], run.step)
+                    run.log(run.step, **values, lr=optimizer.param_groups[0]["lr"])
+                    epoch.show(loss=values["loss"])
+            finish_epoch(run, config, model, preprocess, validation, census, epoch)
         main_rank = run.is_main
     if config.evaluate is not None and main_rank:
         encoder = config.evaluate.encoder.model_copy(update={"weights": config.run.out})
@@ -118,48 +110,40 @@ def finish_epoch(
     preprocess: Preprocess,
     validation: Tensor,
     census: CodeCensus,
-    epoch: int,
-    step: int,
-    means: Tensor,
+    epoch: Epoch[Any],
 ) -> None:
     """Health of the codebook and quality of the reconstruction on validation, the alarm, and every few epochs pictures."""
     # Quantisers say their commitment in training only, so it is the epoch's mean.
-    values = run.mean_over_ranks({"epoch_loss": means[0], "epoch_commitment": means[1]})
-    require_finite(values["epoch_loss"], step)
+    values = run.mean_over_ranks(epoch.means())
+    require_finite(values["epoch_loss"], run.step)
     if not run.is_main:
         return
     model.eval()
     model.idf.copy_(census.idf())
-    last = epoch + 1 == config.optim.epochs
+    number = epoch.number + 1
     if len(validation):
         census = CodeCensus(model)
-        values |= validate(run, model, preprocess, validation, census, last)
+        values |= validate(run, model, preprocess, validation, census, epoch.last)
     health = codebook_health(census.counts)
     values |= health
-    if health["used_fraction"] < config.alarm_below and epoch + 1 > config.optim.warmup_epochs:
+    if health["used_fraction"] < config.alarm_below and number > config.optim.warmup_epochs:
         print(describe_alarm(health, config.alarm_below))
         values["alarm"] = 1.0
-    run.log(step, epoch=epoch + 1, **values)
-    histogram = {"epoch": epoch + 1, **health, "counts": census.counts.tolist()}
+    run.log(run.step, epoch=number, **values)
+    histogram = {"epoch": number, **health, "counts": census.counts.tolist()}
     (run.out / "codebook.json").write_text(json.dumps(histogram))
-    if last or (epoch + 1) % config.figure_every == 0:
+    if epoch.last or number % config.figure_every == 0:
         folder = run.out / "figures"
         draw_code_usage(folder / "code_usage.png", census.counts)
         if len(validation):
-            draw_vq_reconstruction(
-                folder / "reconstruction.png", model, preprocess, validation[:1], f"epoch {epoch + 1}"
-            )
-            draw_codes_under_ecg(
-                folder / "codes_under_ecg.png", model, preprocess, validation[:1], f"epoch {epoch + 1}"
-            )
+            draw_vq_reconstruction(folder / "reconstruction.png", model, preprocess, validation[:1], f"epoch {number}")
+            draw_codes_under_ecg(folder / "codes_under_ecg.png", model, preprocess, validation[:1], f"epoch {number}")
             if config.design == "tokens":
                 draw_codes(folder / "codes.png", model, preprocess(validation[:128]))
-    if last:
+    if epoch.last:
         plot_log(run.out / "figures" / "training.png", run.out / "log.jsonl", CURVES)
     shown = ("epoch_loss", "val_reconstruction", "correlation", "worst_lead", "used_fraction", "perplexity_fraction")
-    print(
-        f"epoch {epoch + 1}/{config.optim.epochs}: " + ", ".join(f"{n} {values[n]:.3f}" for n in shown if n in values)
-    )
+    print(f"epoch {number}/{epoch.of}: " + ", ".join(f"{n} {values[n]:.3f}" for n in shown if n in values))
 
 
 def validate(
@@ -192,7 +176,9 @@ def validate(
     by_lead = torch.cat(correlations).mean(0)
     values = {**totals, "correlation": float(by_lead.mean()), "worst_lead": float(by_lead.min())}
     if ranks:
-        values |= {f"effective_rank_{kind}": effective_rank(torch.cat(found)) for kind, found in embeddings.items()}
+        for kind, found in embeddings.items():
+            together = torch.cat(found).cpu().numpy()
+            values[f"effective_rank_{kind}"] = effective_rank(together, centred=True)
     return values
 
 

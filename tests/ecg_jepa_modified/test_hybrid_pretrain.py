@@ -94,7 +94,7 @@ def test_resume_equals_the_uninterrupted_run(
         with pytest.raises(Stop):
             pretrain(config)
     with monkeypatch.context() as patch:  # the scales come from the checkpoint
-        patch.setattr("ecg_jepa_modified.pretrain.fit_features", lambda *_: pytest.fail("fitted anew"))
+        patch.setattr("ecg_jepa_modified.hybrid.fit_features", lambda *_: pytest.fail("fitted anew"))
         pretrain(config)
     whole, resumed = final_weights(finished), final_weights(config.run.out)
     assert f"{SCALES}center" in whole

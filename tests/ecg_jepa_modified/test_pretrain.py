@@ -11,13 +11,13 @@ import torch
 from ecg_jepa_modified.config import PretrainConfig
 from ecg_jepa_modified.evaluate import load_encoder, run_evaluation
 from ecg_jepa_modified.model import ECGJEPA
-from ecg_jepa_modified.monitors import Monitors
 from ecg_jepa_modified.pretrain import pretrain
 from shared.checkpoints import CheckpointError, newest_checkpoint, read_weights, save_weights
 from shared.config import load_config
 from shared.data.store import ECGStore
 from shared.data.transforms import Preprocess
 from shared.evaluation.config import EvaluateConfig
+from shared.monitors import Monitor
 from shared.run import Run, Stop
 
 SMALL = [
@@ -87,11 +87,12 @@ def test_teacher_follows_the_student(finished: Path) -> None:
 def test_alarm_names_the_figure(synthetic_store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = small_config(synthetic_store, tmp_path / "run", "monitor.min_rank=0.2")
     with Run(config.run, config, "ecg_jepa") as run:
-        monitors = Monitors(config, ECGStore(synthetic_store), Preprocess(config.model.input), run)
+        preprocess = Preprocess(config.model.input)
+        monitor = Monitor(config.monitor, ECGStore(synthetic_store), config.data, preprocess, run)
         model = ECGJEPA(config.model)
         torch.nn.init.zeros_(model.encoder.norm.weight)  # every record becomes the same point
         torch.nn.init.ones_(model.encoder.norm.bias)
-        monitors.alarm(monitors.look(model))
+        monitor.alarm(monitor.look(model.encoder))
     warned = capsys.readouterr().out
     assert "WARNING: the representation may be collapsing" in warned
     assert "effective rank" in warned and "mean cosine between records 1.0000" in warned

@@ -20,8 +20,9 @@ from torch import nn
 
 from shared.checkpoints import WEIGHTS, CheckpointError, newest_checkpoint, read_weights
 from shared.config import REPO_ROOT, Section
+from shared.devices import pick_device
 from shared.errors import UserError
-from shared.run import Run, RunConfig, Stop, different_keys, exit_on_stop, pick_device, require_finite
+from shared.run import Run, RunConfig, Stop, different_keys, exit_on_stop, require_finite
 
 
 class Inner(Section):
@@ -49,7 +50,8 @@ def train(run: Run, model: nn.Module, optimizer: torch.optim.Optimizer, steps: r
     """Steps in which data and dropout are random."""
     losses = []
     for step in steps:
-        generator = run.begin_step(step)
+        assert run.step == step
+        generator = run.begin_step()
         loss = model(torch.randn(6, 4, generator=generator)).square().mean()
         run.scaler.scale(loss).backward()
         run.update(model, optimizer, clip_grad=1.0)
@@ -208,7 +210,8 @@ def test_log_is_one_json_line_a_step(tmp_path: Path) -> None:
 
 
 def draws(run: Run, step: int) -> tuple[float, float]:
-    generator = run.begin_step(step)
+    run.step = step
+    generator = run.begin_step()
     return torch.rand(1).item(), torch.rand(1, generator=generator).item()
 
 
@@ -358,7 +361,8 @@ TWO_RANKS = textwrap.dedent("""
         run.log(1, loss=0.5)
         run.save(model, 1)
         code = run.stop().exit_code
-        noise = torch.rand(1, generator=run.begin_step(1)).item()
+        run.step = 1
+        noise = torch.rand(1, generator=run.begin_step()).item()
         weight = model[0].weight.tolist()
     with open(f"{out}/rank{run.rank}.json", "w") as file:
         json.dump({"grads": grads, "means": means, "signal": [quiet_before, asked, code], "noise": noise, "w": weight}, file)

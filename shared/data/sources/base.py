@@ -17,7 +17,7 @@ from shared.config import RepoPath, Section
 from shared.data.spec import parse_features
 from shared.errors import UserError
 from shared.leads import LEADS, parse_leads
-from shared.measurements.features import FS_RANGE
+from shared.signals import FS, FS_RANGE, SECONDS
 
 MILLIVOLT = {"mv": 1.0, "uv": 1e-3, "µv": 1e-3, "v": 1e3}
 
@@ -28,8 +28,8 @@ class PrepareConfig(Section):
     source: str
     root: RepoPath | None = Field(None, description="folder of the database")
     out: RepoPath = Field(description="folder of the store to write")
-    fs: float = Field(250.0, ge=25, le=2000, description="sampling rate of the store, Hz")
-    seconds: float = Field(10.0, gt=0.5, description="length of a segment, s")
+    fs: float = Field(FS, ge=25, le=2000, description="sampling rate of the store, Hz")
+    seconds: float = Field(SECONDS, gt=0.5, description="length of a segment, s")
     leads: tuple[str, ...] = LEADS
     features: tuple[str, ...] = Field(
         (), description="measurements stored beside the signals: names of shared.features.FEATURES, or all"

@@ -12,7 +12,7 @@ from shared.evaluation.protocols.robustness import DisturbedStore, add_white_noi
 from shared.statistics.interval import bootstrap_interval, paired_difference
 from shared.statistics.metrics import Array, check_finite
 from shared.statistics.pairs import sum_pairs
-from shared.statistics.spectrum import alpha_req, rank_me
+from shared.statistics.spectrum import alpha_req, effective_rank
 
 MAX_POINTS = 4000
 """Pairs for the uniformity come from at most so many records: their number grows with the square."""
@@ -37,9 +37,9 @@ def quality(context: Context) -> Result:
     for row, embeddings in context.rows.items():
         x = embeddings[test]
         check_finite(x, f"embeddings of {row}")
-        spectral = {"rankme": [np.array([rank_me(x)])], "alpha_req": [np.array([alpha_req(x)])]}
+        spectral = {"rankme": [np.array([effective_rank(x)])], "alpha_req": [np.array([alpha_req(x)])]}
         for weights in context.resamples.weights(0, min(SPECTRUM_RESAMPLES, context.resamples.num)):
-            spectral["rankme"].append(np.array([rank_me(x, weights)]))
+            spectral["rankme"].append(np.array([effective_rank(x, weights)]))
             spectral["alpha_req"].append(np.array([alpha_req(x, weights)]))
         values[row] = {name: np.concatenate(v) for name, v in spectral.items() if np.isfinite(v[0][0])}
         unit = normalise(x)

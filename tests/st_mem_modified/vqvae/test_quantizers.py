@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import socket
 import subprocess
@@ -22,7 +21,6 @@ from st_mem_modified.vqvae.codebook import (
     codebook_health,
     count_codes,
     describe_alarm,
-    effective_rank,
     lead_correlation,
 )
 from st_mem_modified.vqvae.config import QUANTIZER_KEYS, QuantizerConfig
@@ -146,15 +144,11 @@ def test_counts_against_a_loop() -> None:
             assert counts[level, code] == sum(int(i == code) for i in indices[..., level].flatten())
 
 
-def test_rank_and_correlation_at_their_ends() -> None:
-    assert effective_rank(torch.eye(20)) == pytest.approx(19, abs=0.2)
-    line = torch.randn(50, 1, generator=torch.Generator().manual_seed(0)) * torch.ones(1, 10)
-    assert effective_rank(line) == pytest.approx(1, abs=1e-4)
+def test_correlation_at_its_ends() -> None:
     wave = torch.sin(torch.arange(100) / 5.0).expand(1, 2, -1)
     assert lead_correlation(3 * wave + 1, wave).flatten().tolist() == pytest.approx([1, 1])
     assert lead_correlation(-wave, wave)[0, 0] == pytest.approx(-1)
     assert float(lead_correlation(torch.zeros(1, 1, 9), torch.ones(1, 1, 9))) == 0
-    assert math.isfinite(effective_rank(torch.zeros(4, 3)))
 
 
 def test_lookup_free_losses_are_the_librarys_on_one_rank() -> None:

@@ -7,34 +7,7 @@ import pytest
 
 from shared.evaluation.context import RANDOM
 from shared.evaluation.protocols.quality import normalise, quality, squared_distances, uniformity
-from shared.statistics import spectrum as module
-from shared.statistics.spectrum import alpha_req, rank_me
 from tests.shared.evaluation.contexts import NAME, Powers, make_context, make_store, truth_and_noise
-
-
-def test_rank_me_of_known_spectra(monkeypatch):
-    monkeypatch.setattr(module, "BLOCK", 7)
-    rng = np.random.default_rng(0)
-    u, v = np.linalg.qr(rng.normal(size=(200, 10)))[0], np.linalg.qr(rng.normal(size=(10, 10)))[0]
-    assert rank_me(u @ v.T) == pytest.approx(10, rel=1e-4)
-    assert rank_me(np.outer(u[:, 0], v[0])) == pytest.approx(1, abs=1e-3)
-    sizes = np.geomspace(1, 0.01, 10)
-    p = sizes / sizes.sum()
-    assert rank_me(u * sizes @ v.T) == pytest.approx(np.exp(-(p * np.log(p)).sum()), rel=1e-4)
-    weights = rng.integers(0, 3, 200)
-    x = rng.normal(size=(200, 10)) + 1
-    assert rank_me(x, weights) == pytest.approx(rank_me(np.repeat(x, weights, axis=0)))
-    assert rank_me(np.zeros((5, 3))) == 0
-
-
-def test_alpha_req_of_a_power_law():
-    rng = np.random.default_rng(0)
-    u = np.linalg.qr(rng.normal(size=(500, 64)) - 0.0)[0]
-    u = np.linalg.qr(u - u.mean(0))[0]  # centred and orthogonal: the covariance has exactly this spectrum
-    for alpha in (0.5, 1.0, 2.0):
-        x = u * np.arange(1, 65) ** (-alpha / 2) + 3
-        assert alpha_req(x) == pytest.approx(alpha, abs=0.02)
-    assert np.isnan(alpha_req(u[:, :10]))
 
 
 def test_uniformity_equals_naive_loop():

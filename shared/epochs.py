@@ -1,0 +1,101 @@
+"""The epochs of a training as an iterator: place after a resume, progress bar, stopping, saving. The step stays in the loop.
+
+run.resume(model, optimizer=optimizer)
+for epoch in run.epochs(optim.epochs, steps_per_epoch, batches):
+    for signals, indices in epoch:
+        ...                       # one step, which ends with run.update(…)
+        epoch.add(loss=loss)
+    ...                           # the end of the epoch, before its checkpoint: validate, log run.step and epoch.means()
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from torch import Tensor
+from tqdm import tqdm
+
+if TYPE_CHECKING:
+    from shared.run import Run
+
+T = TypeVar("T")
+
+
+class Epoch(Generic[T]):
+    """One pass over the training batches, or what is left of it after a resume. Iterate over it once.
+
+    Attributes:
+        number: counted from 0.
+        of: how many epochs there are.
+        steps: optimizer steps in a whole one.
+        sums: what `add` was given, summed over all steps of the epoch, those before a stop too.
+    """
+
+    def __init__(self, run: Run, number: int, of: int, steps: int, batches: Iterable[T]) -> None:
+        self.run, self.number, self.of, self.steps = run, number, of, steps
+        self.sums: dict[str, Any] = {}
+        self.counted = 0
+        self._batches = batches
+        self._bar: Any = None
+
+    @property
+    def last(self) -> bool:
+        """Whether the training ends with this one."""
+        return self.number + 1 == self.of
+
+    @property
+    def position(self) -> int:
+        """Steps of this epoch done so far."""
+        return self.run.step - self.number * self.steps
+
+    def __iter__(self) -> Iterator[T]:
+        """The batches. A signal that comes within the last step waits for the end of the epoch, which belongs to it."""
+        self._bar = tqdm(self._batches, f"epoch {self.number + 1}/{self.of}", unit="step", disable=self.run.quiet)
+        for batch in self._bar:
+            begun = self.run.step
+            yield batch
+            if self.run.step != begun + 1:
+                raise AssertionError(f"a step must call run.update once; step {begun} became {self.run.step}")
+            if self.run.check_signal() and self.position < self.steps:
+                self.run.checkpoint(epoch=self.state_dict())
+                raise self.run.stop()
+
+    def add(self, **values: Tensor | float) -> None:
+        """Add this step's values to the sums of the epoch; call it once a step."""
+        self.counted += 1
+        for name, value in values.items():
+            self.sums[name] = self.sums.get(name, 0.0) + (value.detach() if isinstance(value, Tensor) else value)
+
+    def means(self) -> dict[str, Any]:
+        """The sums over the number of steps."""
+        return {name: total / max(self.counted, 1) for name, total in self.sums.items()}
+
+    def show(self, **values: float) -> None:
+        """Numbers behind the progress bar."""
+        self._bar.set_postfix({name: f"{value:.4f}" for name, value in values.items()})
+
+    def state_dict(self) -> dict[str, Any]:
+        """For a checkpoint within the epoch."""
+        return {"sums": dict(self.sums), "counted": self.counted}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """From such a checkpoint."""
+        self.sums, self.counted = dict(state["sums"]), state["counted"]
+
+
+def iterate(
+    run: Run, number: int, steps_per_epoch: int, batches: Callable[[int, int], Iterable[T]]
+) -> Iterator[Epoch[T]]:
+    """The epochs that are left, each with the batches that are left of it; see `Run.epochs`."""
+    for current in range(run.step // steps_per_epoch, number):
+        first = run.step % steps_per_epoch
+        epoch = Epoch(run, current, number, steps_per_epoch, batches(current, first))
+        begun = run.take_epoch()
+        if first and begun is not None:
+            epoch.load_state_dict(begun)
+        yield epoch
+        if epoch.last or (current + 1) % run.config.checkpoint_every == 0 or run.check_signal():
+            run.checkpoint()
+        if run.check_signal():
+            raise run.stop()

@@ -1,0 +1,39 @@
+"""What all that reads ECG agrees on: the usual rate and length, which rates are possible, what is flat and what is cut off."""
+
+from __future__ import annotations
+
+import numpy as np
+
+FS = 250.0
+"""Hz, of a store and of both published models."""
+SECONDS = 10.0
+"""Length of a record, and so of a store's segments."""
+FS_RANGE = (50.0, 5000.0)
+"""Hz; below, waves are lost, and above, a header is wrong."""
+FLAT_MV = 0.005
+"""A lead that moves less than this over a whole segment carries no ECG."""
+CLIPPED_MS = 20.0
+"""A lead that rests on its own extreme value this long was cut off; no wave is flat for so long to the last bit."""
+
+
+def clipped_samples(signal: np.ndarray, fs: float) -> np.ndarray:
+    """Samples inside a stretch of `CLIPPED_MS` (three samples at least) that rests on its lead's own maximum or minimum.
+
+    Args:
+        signal: `[…, T]`, leads in any unit.
+        fs: Hz.
+
+    Returns:
+        bool `[…, T]`.
+    """
+    run = max(3, round(CLIPPED_MS * fs / 1000))
+    result = np.zeros(signal.shape, dtype=bool)
+    if run > signal.shape[-1]:
+        return result
+    for extreme in (signal.max(axis=-1, keepdims=True), signal.min(axis=-1, keepdims=True)):
+        resting = np.zeros((*signal.shape[:-1], signal.shape[-1] + 1), dtype=np.int32)
+        np.cumsum(signal == extreme, axis=-1, out=resting[..., 1:])
+        begins = resting[..., run:] - resting[..., :-run] == run  # the next `run` samples all rest
+        for shift in range(run) if begins.any() else ():
+            result[..., shift : shift + begins.shape[-1]] |= begins
+    return result
