@@ -14,8 +14,15 @@ from shared.monitors import MonitorConfig
 from shared.optim import OptimConfig
 from shared.run import RunConfig
 
-INPUT: dict[str, Any] = {"fs": 250.0, "leads": INDEPENDENT_LEADS, "num_samples": 2500}
-"""Where the method's input differs from InputSpec's own: 10 s of the eight independent leads, in mV as recorded."""
+
+class Input(InputSpec):
+    """The method's input: 10 s of the eight independent leads, in mV as recorded."""
+
+    leads: tuple[str, ...] = Field(
+        INDEPENDENT_LEADS,
+        description="names in order, or a group: all, limb, precordial, independent; none with features only",
+    )
+
 
 SIZES: dict[str, dict[str, Any]] = {
     "base": {
@@ -62,10 +69,7 @@ class ModelConfig(Section):
     """Architecture and objective. `size` fills the widths and depths that are not written out."""
 
     size: Literal["base", "small", "tiny"] = Field("base", description="base (the paper's), small, or tiny (CPU demo)")
-    input: InputSpec = Field(
-        default_factory=lambda: InputSpec(**INPUT),
-        description="the preprocessing contract; keys left out are the method's: 250 Hz, 8 leads, 2500 samples, raw mV",
-    )
+    input: Input = Field(default_factory=Input, description="the preprocessing contract")
     hybrid: HybridConfig = HybridConfig()
     patch_size: int = Field(50, ge=1, description="samples per patch")
     embed_dim: int = Field(768, ge=4)
@@ -87,13 +91,10 @@ class ModelConfig(Section):
     @model_validator(mode="before")
     @classmethod
     def _fill(cls, values: Any) -> Any:
-        """What `size` and the method's input say, below what is written out."""
+        """What `size` says, below what is written out."""
         if not isinstance(values, Mapping):
             return values
-        values = {**SIZES.get(str(values.get("size", "base")), {}), **values}
-        if isinstance(values.get("input"), Mapping):
-            values["input"] = {**INPUT, **values["input"]}
-        return values
+        return {**SIZES.get(str(values.get("size", "base")), {}), **values}
 
     @field_validator("ema_momentum")
     @classmethod
@@ -112,7 +113,8 @@ class ModelConfig(Section):
                 )
         if self.input.num_samples % self.patch_size:
             raise ValueError(
-                f"input.num_samples {self.input.num_samples} is no multiple of patch_size {self.patch_size}"
+                f"input.seconds {self.input.seconds:g} at {self.input.fs:g} Hz are {self.input.num_samples} samples, no "
+                f"multiple of patch_size {self.patch_size}"
             )
         if not self.input.features and self.hybrid != HybridConfig():
             raise ValueError("hybrid is set but input.features is empty: name features (or all), or leave hybrid out")

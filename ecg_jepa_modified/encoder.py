@@ -14,9 +14,8 @@ from ecg_jepa_modified.config import ModelConfig
 from ecg_jepa_modified.cropa import cropa_attention
 from ecg_jepa_modified.masking import as_groups
 from shared.data.spec import InputSpec
-from shared.errors import UserError
-from shared.leads import GROUPS, LeadError, canonical_lead
-from shared.nn import Attend, Block, init_trunc_normal, rescale_blocks, sincos_2d
+from shared.leads import subset_leads
+from shared.nn import Attend, Block, check_ecg, init_trunc_normal, rescale_blocks, sincos_2d
 
 
 class ECGJEPAEncoder(nn.Module):
@@ -62,7 +61,7 @@ class ECGJEPAEncoder(nn.Module):
         self, ecg: Tensor, leads: str | Sequence[str] | None, visible: Tensor | None
     ) -> tuple[Tensor, Tensor, Attend]:
         """Embedded visible patches `[B, S, D]`, their positions `[1 or G, S, D]`, and who sees whom."""
-        names = self.rows if leads is None else self.lead_names(leads)
+        names = self.rows if leads is None else subset_leads(leads, self.input_spec.leads)
         patches = self.to_patches(ecg, names)  # [B, L, N, P]
         table = pick_positions(self.positions(names, patches.shape[2]), visible)
         # Patches are picked before they are embedded: masked samples are never computed with.
@@ -100,18 +99,8 @@ class ECGJEPAEncoder(nn.Module):
 
     def to_patches(self, ecg: Tensor, names: Sequence[str]) -> Tensor:
         """Check `[B, L, T]`, one name per row, and cut it: `[B, L, N, P]`."""
-        if ecg.ndim != 3 or not ecg.is_floating_point():
-            raise UserError(f"ecg must be a float [batch, lead, sample]; got {ecg.dtype} {list(ecg.shape)}.")
-        size, longest = self.config.patch_size, self.config.input.num_samples
-        if not 0 < ecg.shape[2] <= longest or ecg.shape[2] % size:
-            raise UserError(
-                f"ecg has {ecg.shape[2]} samples; this model takes {longest}, or fewer in multiples of {size} "
-                f"({self.config.input.fs:g} Hz). Crop or resample the records."
-            )
-        if ecg.shape[1] != len(names):
-            raise UserError(
-                f"ecg has {ecg.shape[1]} leads but {len(names)} are named: {', '.join(names)}. {self.advice}"
-            )
+        size = self.config.patch_size
+        check_ecg(ecg, names, size, self.input_spec.num_samples, self.advice)
         return ecg.unflatten(2, (-1, size))
 
     @property
@@ -126,21 +115,6 @@ class ECGJEPAEncoder(nn.Module):
         """Rows of the position table, found by name: `[L, N, D]`."""
         table = self.pos_embed[:, :num_patches]
         return table if names == self.rows else table[[self.rows.index(name) for name in names]]
-
-    def lead_names(self, leads: str | Sequence[str]) -> tuple[str, ...]:
-        """The named leads in the model's spelling."""
-        known = self.input_spec.leads
-        if isinstance(leads, str) and leads.strip().lower() in GROUPS:
-            # A group means those of its leads that the model has: `limb` is I and II for the eight independent leads.
-            return tuple(name for name in GROUPS[leads.strip().lower()] if name in known)
-        parts = leads.split(",") if isinstance(leads, str) else leads
-        names = tuple(canonical_lead(name) for name in parts)
-        lacking = [name for name in names if name not in known]
-        if lacking:
-            raise LeadError(f"this model lacks {', '.join(lacking)}; it knows {', '.join(known)}. Select among these.")
-        if not names or len(set(names)) != len(names):
-            raise LeadError(f"each lead must be named once, and at least one; got {', '.join(names) or 'none'}.")
-        return names
 
 
 def pick_times(patches: Tensor, visible: Tensor | None) -> Tensor:

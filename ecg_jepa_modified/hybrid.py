@@ -21,6 +21,7 @@ from ecg_jepa_modified.cropa import cropa_attention, cropa_ragged
 from ecg_jepa_modified.encoder import ECGJEPAEncoder, pick_positions, pick_times
 from shared.data.store import ECGStore
 from shared.errors import UserError
+from shared.leads import subset_leads
 from shared.measurements.scaler import FeatureScaler
 from shared.nn import Attend
 
@@ -61,7 +62,7 @@ class HybridEncoder(ECGJEPAEncoder):
         self, ecg: Tensor, leads: str | Sequence[str] | None, visible: Tensor | None
     ) -> tuple[Tensor, Tensor, Attend]:
         """As the plain encoder's. Sequence: the leads' visible patches, then the features', row by row."""
-        names = self.input_spec.leads if leads is None else self.lead_names(leads)
+        names = subset_leads(leads, self.input_spec.leads)
         patches = self.to_patches(ecg, (*names, *self.input_spec.features))  # [B, L + F, N, P]
         signals, features = patches[:, : len(names)], patches[:, len(names) :]
         num_patches = patches.shape[2]

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ecg_jepa_modified.config import INPUT, ModelConfig
+from ecg_jepa_modified.config import Input, ModelConfig
 from ecg_jepa_modified.encoder import ECGJEPAEncoder, add_positions, make_blocks, set_positions
 from ecg_jepa_modified.masking import split_times
 from shared.checkpoints import CheckpointError, load_state, read_released
@@ -171,7 +171,8 @@ def load_official(path: str | Path, num_heads: int = 16, pos_embed: str = "sinco
             f"it holds {', '.join([*released][:4])}, …."
         )
     dim, patch_size = state["patch_embed.weight"].shape
-    rows, num_patches = len(INPUT["leads"]), INPUT["num_samples"] // patch_size
+    spec = Input()
+    rows, num_patches = len(spec.leads), spec.num_samples // patch_size
     table = state["pos_embed"]
     if table.numel() != rows * num_patches * dim:
         raise CheckpointError(

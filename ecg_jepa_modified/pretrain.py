@@ -47,7 +47,7 @@ def pretrain(config: PretrainConfig) -> Path:
         total_steps = optim.epochs * data.steps
         model = ECGJEPA(config.model)
         wrapped = run.wrap(model)
-        preprocess = Preprocess(spec).to(run.device)
+        preprocess = Preprocess(spec, store.scale).to(run.device)
         optimizer = make_optimizer(model, optim)
         schedule = make_schedule(optimizer, optim, data.steps)
         if (

@@ -14,7 +14,7 @@ import sys
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, Union, cast, get_args, get_origin
+from typing import Annotated, Any, ClassVar, TypeVar, Union, cast, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
@@ -41,6 +41,8 @@ class Section(BaseModel):
     """One section of a config: frozen, and no key beyond the declared ones."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False)
+    also_read: ClassVar[frozenset[str]] = frozenset()
+    """Older spellings of keys, which a validator of the class understands."""
 
     @model_validator(mode="before")
     @classmethod
@@ -180,8 +182,14 @@ def _read_yaml(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
     return _merge(merged, values)
 
 
+TWINS = {"seconds": "num_samples", "num_samples": "seconds"}
+"""Two spellings of one setting: where a layer gives one, the other of the layers below it is gone."""
+
+
 def _merge(into: dict[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in values.items():
+        if TWINS.get(key) in into and TWINS[key] not in values:
+            del into[TWINS[key]]
         if isinstance(value, dict) and isinstance(into.get(key), dict):
             _merge(into[key], value)
         else:
@@ -203,6 +211,7 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
         if not isinstance(child, dict):
             raise ConfigError(f"{override!r} sets a key below {key!r}, which holds the value {child!r}.")
         values = child
+    values.pop(TWINS.get(last, ""), None)
     values[last] = value
 
 
@@ -240,9 +249,9 @@ def _refuse_unknown(config_class: type[Section], values: Mapping[str, Any], orig
     def walk(cls: type[Section], level: Mapping[str, Any], prefix: str) -> None:
         for key, value in level.items():
             dotted = f"{prefix}{key}"
-            if key not in cls.model_fields:
+            if key not in cls.model_fields and key not in cls.also_read:
                 raise ConfigError(f"unknown key {dotted!r}{_nearest(dotted, known)}{origin}")
-            section = _section_of(cls.model_fields[key].annotation)
+            section = _section_of(cls.model_fields[key].annotation) if key in cls.model_fields else None
             if section is not None and isinstance(value, Mapping):
                 walk(section, value, f"{dotted}.")
 

@@ -66,7 +66,7 @@ def embed_store(
     """
     device = torch.device(device)
     spec = encoder.input_spec.with_leads(leads)
-    preprocess = Preprocess(spec).to(device)
+    preprocess = Preprocess(spec, store.scale).to(device)
     if isinstance(encoder, nn.Module):
         encoder.to(device).eval()
     out = np.empty((len(indices), encoder.embed_dim), dtype=np.float32)

@@ -146,12 +146,18 @@ def limb_residual(ecg: np.ndarray, leads: Sequence[str]) -> float:
     return float(finite.max()) if finite.size else float("nan")
 
 
-def subset_leads(leads: str | Iterable[str], available: Sequence[str]) -> tuple[str, ...]:
+def subset_leads(leads: str | Iterable[str] | None, available: Sequence[str]) -> tuple[str, ...]:
     """A selection among available leads; a group means those of its leads that are there (`limb` of eight: I and II).
+
+    Args:
+        leads: names and groups, as a list or `"limb,V2"`; None takes all.
+        available: standard names.
 
     Raises:
         LeadError: a lead named by itself is not available, or none is left.
     """
+    if leads is None:
+        return tuple(available)
     parts = leads.split(",") if isinstance(leads, str) else list(leads)
     names: list[str] = []
     for part in parts:

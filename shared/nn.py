@@ -6,13 +6,15 @@ Masks and attention patterns are passed in, never drawn or stored here.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
+
+from shared.errors import UserError
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 """`(q, k, v)`, each `[B, H, S, head_dim]`, to the attended values of the same shape."""
@@ -26,6 +28,30 @@ class Terms(dict[str, Any]):
             return self[name]
         except KeyError:
             raise AttributeError(f"no term {name!r}; the terms are {', '.join(self)}.") from None
+
+
+def check_ecg(ecg: Tensor, names: Sequence[str], patch_size: int, longest: int, advice: str) -> None:
+    """Refuse what an encoder cannot take, before a shape says it less clearly.
+
+    Args:
+        ecg: `[B, L, T]` float.
+        names: one for each of its rows.
+        patch_size: samples; T is a multiple of it.
+        longest: samples; T is this at most.
+        advice: what to do where the number of rows is wrong.
+
+    Raises:
+        UserError: another type, shape or length.
+    """
+    if ecg.ndim != 3 or not ecg.is_floating_point():
+        raise UserError(f"ecg must be a float [batch, lead, sample]; got {ecg.dtype} {list(ecg.shape)}.")
+    if ecg.shape[1] != len(names):
+        raise UserError(f"ecg has {ecg.shape[1]} leads but {len(names)} are named: {', '.join(names)}. {advice}")
+    if not 0 < ecg.shape[2] <= longest or ecg.shape[2] % patch_size:
+        raise UserError(
+            f"ecg has {ecg.shape[2]} samples; this model takes {longest}, or fewer in multiples of {patch_size}. "
+            "Crop or resample the records."
+        )
 
 
 class Attention(nn.Module):

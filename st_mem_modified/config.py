@@ -13,8 +13,17 @@ from shared.monitors import MonitorConfig
 from shared.optim import OptimConfig
 from shared.run import RunConfig
 
-INPUT: dict[str, Any] = {"highpass": 0.67, "lowpass": 40.0, "standardize": "record"}
-"""Where the method's input differs from InputSpec's own defaults."""
+
+class Input(InputSpec):
+    """The method's input: 9 s, 0.67-40 Hz, standardised over leads and time together."""
+
+    seconds: float = Field(9.0, gt=0, description="window length, s")
+    highpass: float | None = Field(0.67, gt=0, description="Hz; zero-phase Butterworth of order 5, before the low-pass")
+    lowpass: float | None = Field(40.0, gt=0, description="Hz; zero-phase Butterworth of order 5")
+    standardize: Literal["none", "record", "lead"] = Field(
+        "record", description="mean 0, sd 1 over leads and time together (record) or over time per lead (lead)"
+    )
+
 
 SIZES: dict[str, dict[str, int]] = {
     "tiny": {
@@ -30,10 +39,7 @@ class ModelConfig(Section):
     """Architecture. `size` sets what is not given; the sizes are `tiny` (for the demo), `small` and `base`."""
 
     size: Literal["tiny", "small", "base"] = "base"
-    input: InputSpec = Field(
-        default_factory=lambda: InputSpec(**INPUT),
-        description="the preprocessing contract; keys left out are the method's: 0.67-40 Hz, 9 s, standardised by record",
-    )
+    input: Input = Field(default_factory=Input, description="the preprocessing contract")
     patch_size: int = Field(75, ge=1, description="samples")
     embed_dim: int = Field(768, ge=2)
     depth: int = Field(12, ge=1)
@@ -50,13 +56,10 @@ class ModelConfig(Section):
     @model_validator(mode="before")
     @classmethod
     def _fill(cls, values: Any) -> Any:
-        """What `size` and the method's input say, below what is written out."""
+        """What `size` says, below what is written out."""
         if not isinstance(values, Mapping):
             return values
-        values = {**SIZES.get(str(values.get("size", "base")), {}), **values}
-        if isinstance(values.get("input"), Mapping):
-            values["input"] = {**INPUT, **values["input"]}
-        return values
+        return {**SIZES.get(str(values.get("size", "base")), {}), **values}
 
     @model_validator(mode="after")
     def _whole_patches(self) -> ModelConfig:
@@ -64,7 +67,8 @@ class ModelConfig(Section):
             raise ValueError("input.features: ST-MEM takes signals only; features enter ecg_jepa_modified")
         if self.input.num_samples % self.patch_size:
             raise ValueError(
-                f"input.num_samples {self.input.num_samples} is not a multiple of patch_size {self.patch_size}"
+                f"input.seconds {self.input.seconds:g} at {self.input.fs:g} Hz are {self.input.num_samples} samples, no "
+                f"multiple of patch_size {self.patch_size}"
             )
         if int(self.num_patches * (1 - self.mask_ratio)) < 1:
             raise ValueError(f"mask_ratio {self.mask_ratio} leaves none of {self.num_patches} patches per lead")

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from shared.checkpoints import CheckpointError, load_state, read_released
 from shared.data.spec import InputSpec
-from shared.leads import LEADS, lead_indices, parse_leads
-from shared.nn import Block, Terms, init_xavier, sincos_1d
+from shared.leads import LEADS, lead_indices, parse_leads, subset_leads
+from shared.nn import Block, Terms, check_ecg, init_xavier, sincos_1d
 from st_mem_modified.config import ModelConfig
 
 
@@ -86,19 +86,19 @@ class STMEMEncoder(nn.Module):
         nn.init.normal_(self.sep_token, std=0.02)
         nn.init.normal_(self.lead_embed, std=0.02)
 
-    def forward(self, ecg: Tensor, leads: Sequence[str] | None = None, ids_keep: Tensor | None = None) -> Tensor:
+    def forward(self, ecg: Tensor, leads: str | Sequence[str] | None = None, ids_keep: Tensor | None = None) -> Tensor:
         """Encode patches, all or some.
 
         Args:
             ecg: `[B, L, T]`, preprocessed as `input_spec` says; T a multiple of the patch size, at most num_samples.
-            leads: names of the L rows; None means the model's own leads, all of them.
+            leads: names of the L rows, or a group; None means the model's own leads, all of them.
             ids_keep: `[B, L, K]` patches to encode; None takes all.
 
         Returns:
             `[B, L, K + 2, D]`: per lead SEP, patches, SEP, before the final norm.
 
         Raises:
-            ValueError: shape and leads disagree, or T does not suit.
+            UserError: shape and leads disagree, T does not suit, or a lead that the model lacks.
         """
         lead_rows = self._lead_rows(ecg, leads)
         x = self.patch_embed(patchify(ecg, self.config.patch_size))  # [B, L, n, D]
@@ -115,11 +115,11 @@ class STMEMEncoder(nn.Module):
             x = block(x)
         return rearrange(x, "b (l k) d -> b l k d", l=num_leads)
 
-    def tokens(self, ecg: Tensor, leads: Sequence[str] | None = None) -> Tensor:
+    def tokens(self, ecg: Tensor, leads: str | Sequence[str] | None = None) -> Tensor:
         """Patch tokens `[B, L, N, D]` after the final norm, separators dropped."""
         return self.norm(self(ecg, leads)[:, :, 1:-1])
 
-    def embed(self, ecg: Tensor, leads: Sequence[str] | None = None) -> Tensor:
+    def embed(self, ecg: Tensor, leads: str | Sequence[str] | None = None) -> Tensor:
         """Representation `[B, D]`: mean over leads and patches, then the final norm.
 
         Args:
@@ -128,19 +128,11 @@ class STMEMEncoder(nn.Module):
         """
         return self.norm(self(ecg, leads)[:, :, 1:-1].mean(dim=(1, 2)))
 
-    def _lead_rows(self, ecg: Tensor, leads: Sequence[str] | None) -> list[int]:
+    def _lead_rows(self, ecg: Tensor, leads: str | Sequence[str] | None) -> list[int]:
         own = self.input_spec.leads
-        names = own if leads is None else parse_leads(leads)
-        if ecg.ndim != 3 or ecg.shape[1] != len(names):
-            raise ValueError(
-                f"ecg has shape {tuple(ecg.shape)}, expected [B, {len(names)}, T] for the leads {', '.join(names)}. "
-                "For fewer leads name them: leads=('II',)."
-            )
-        samples, patch = ecg.shape[2], self.config.patch_size
-        if samples == 0 or samples % patch or samples > self.input_spec.num_samples:
-            raise ValueError(
-                f"ecg has {samples} samples; expected a multiple of {patch}, at most {self.input_spec.num_samples}."
-            )
+        names = subset_leads(leads, own)
+        advice = "For fewer leads name them: leads=('II',)."
+        check_ecg(ecg, names, self.config.patch_size, self.input_spec.num_samples, advice)
         return lead_indices(names, own)
 
 
@@ -153,7 +145,7 @@ class STMEM(nn.Module):
         self.encoder = STMEMEncoder(config)
         self.decoder = LeadWiseDecoder(config)
 
-    def forward(self, ecg: Tensor, noise_or_mask: Tensor, leads: Sequence[str] | None = None) -> Terms:
+    def forward(self, ecg: Tensor, noise_or_mask: Tensor, leads: str | Sequence[str] | None = None) -> Terms:
         """Reconstruct the masked patches.
 
         Args:
@@ -256,7 +248,7 @@ _RELEASED_NAMES = (
 
 
 def load_official(
-    path: str | Path, leads: Sequence[str] | None = None, *, head_dim: int = 64, norm_pix_loss: bool = True
+    path: str | Path, leads: str | Sequence[str] | None = None, *, head_dim: int = 64, norm_pix_loss: bool = True
 ) -> STMEM | STMEMEncoder:
     """Read a released checkpoint: the full masked autoencoder, or the encoder alone.
 
@@ -334,9 +326,7 @@ def _config_of(
     names = parse_leads(leads) if leads is not None else LEADS
     if len(names) != num_leads:
         raise CheckpointError(f"{path} has {num_leads} lead embeddings but {len(names)} leads are named; give `leads`.")
-    spec = InputSpec(
-        leads=names, num_samples=num_patches * patch_size, highpass=0.67, lowpass=40.0, standardize="record"
-    )
+    spec = {"leads": names, "num_samples": num_patches * patch_size}
     return ModelConfig.model_validate(
         {**values, "patch_size": patch_size, "head_dim": head_dim, "norm_pix_loss": norm_pix, "input": spec}
     )

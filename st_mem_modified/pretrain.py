@@ -65,7 +65,7 @@ def pretrain(config: PretrainConfig) -> Path:
         data = TrainingBatches(store, train, spec, batch_size, **run.loading)
         model = make_model(config)
         wrapped = run.wrap(model)
-        preprocess = Preprocess(spec).to(run.device)
+        preprocess = Preprocess(spec, store.scale).to(run.device)
         optimizer = make_optimizer(model, optim)
         schedule = make_schedule(optimizer, optim, data.steps)
         run.resume(model, optimizer=optimizer)

@@ -19,7 +19,7 @@ from shared.data.prepare import choose_config, prepare
 from shared.data.spec import InputSpec
 from shared.data.transforms import Preprocess, butterworth
 
-SPEC = InputSpec(highpass=0.67, lowpass=40.0, standardize="record")
+SPEC = InputSpec(seconds=9, highpass=0.67, lowpass=40.0, standardize="record")
 
 
 def seconds(work: Callable[[], object], rounds: int = 5) -> float:

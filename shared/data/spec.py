@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -29,7 +29,13 @@ def parse_features(features: str | Sequence[str]) -> tuple[str, ...]:
 
 
 class InputSpec(Section):
-    """What a model's input is. Part of its config and checkpoint; every evaluation applies it from there."""
+    """What a model's input is. Part of its config and checkpoint; every evaluation applies it from there.
+
+    The window is given in seconds, so that another rate sees the same stretch of ECG; `num_samples` in its place, as older
+    checkpoints have it, is understood.
+    """
+
+    also_read = frozenset({"num_samples"})
 
     fs: float = Field(FS, gt=0, le=10_000, description="sampling rate, Hz")
     leads: tuple[str, ...] = Field(
@@ -38,12 +44,46 @@ class InputSpec(Section):
     features: tuple[str, ...] = Field(
         (), description="rows of measurements below the leads, names of shared.features.FEATURES, or all"
     )
-    num_samples: int = Field(2250, ge=1, description="window length, samples")
+    seconds: float = Field(SECONDS, gt=0, description="window length, s")
     highpass: float | None = Field(None, gt=0, description="Hz; zero-phase Butterworth of order 5, before the low-pass")
     lowpass: float | None = Field(None, gt=0, description="Hz; zero-phase Butterworth of order 5")
     standardize: Literal["none", "record", "lead"] = Field(
         "none", description="mean 0, sd 1 over leads and time together (record) or over time per lead (lead)"
     )
+
+    @property
+    def num_samples(self) -> int:
+        """Window length, samples."""
+        return round(self.seconds * self.fs)
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both ask for the same input, whichever method they belong to."""
+        return isinstance(other, InputSpec) and self.model_dump() == other.model_dump()
+
+    def __hash__(self) -> int:
+        return hash(tuple(self.model_dump().values()))
+
+    @model_validator(mode="before")
+    @classmethod
+    def _samples(cls, values: Any) -> Any:
+        """Seconds for `num_samples`; the input of another method as values."""
+        if isinstance(values, InputSpec):
+            return values if isinstance(values, cls) else values.model_dump()
+        if not isinstance(values, Mapping) or "num_samples" not in values:
+            return values
+        values = dict(values)
+        count, fs = values.pop("num_samples"), values.get("fs", cls.model_fields["fs"].default)
+        try:
+            seconds = int(count) / float(fs)
+        except (TypeError, ValueError, ZeroDivisionError):
+            raise ValueError(f"num_samples {count!r} at fs {fs!r} is no number of samples; give seconds") from None
+        if seconds * float(fs) < 1 or int(count) != float(count):
+            raise ValueError(f"num_samples {count!r} is no number of samples; expected 1 or more, or give seconds")
+        if "seconds" in values and values["seconds"] != seconds:
+            raise ValueError(
+                f"seconds {values['seconds']} and num_samples {count} at {fs:g} Hz disagree; give seconds alone"
+            )
+        return {**values, "seconds": seconds}
 
     @field_validator("leads", mode="before")
     @classmethod
@@ -59,6 +99,8 @@ class InputSpec(Section):
     def _band(self) -> InputSpec:
         if not self.features:
             parse_leads(self.leads)  # no lead and no feature is no input
+        if self.num_samples < 1:
+            raise ValueError(f"seconds {self.seconds:g} at {self.fs:g} Hz are less than a sample")
         for name, edge in (("highpass", self.highpass), ("lowpass", self.lowpass)):
             if edge is not None and edge >= self.fs / 2:
                 raise ValueError(f"{name} {edge:g} Hz is not below half the sampling rate ({self.fs / 2:g} Hz)")

@@ -30,7 +30,7 @@ from shared.leads import LeadError, lead_indices
 
 FORMAT_VERSION = 1
 MICROVOLT = 1e-3
-"""Millivolt per step of the stored integers."""
+"""Millivolt per step of the stored integers, where the store does not say otherwise."""
 
 
 class StoreError(UserError):
@@ -44,6 +44,7 @@ class ECGStore:
         fs: Hz.
         leads: names of the rows of every signal.
         features: names of the measurements beside them, in the units of `shared.features.FEATURES`; often none.
+        unit, scale: what the numbers mean: one step of the integers is `scale` of the `unit`.
         num_samples: samples per segment.
         records: DataFrame, one row per segment, row i belonging to signal i.
         fingerprint: changes with any signal or setting.
@@ -55,6 +56,8 @@ class ECGStore:
         self.meta = meta
         self.fs: float = float(meta["fs"])
         self.leads: tuple[str, ...] = tuple(meta["leads"])
+        self.unit: str = meta.get("unit", "mV")
+        self.scale = float(meta.get("scale", MICROVOLT))
         self.features: tuple[str, ...] = tuple(meta.get("features", ()))
         self.num_samples: int = int(meta["num_samples"])
         self.fingerprint: str = meta["fingerprint"]
@@ -116,7 +119,7 @@ class ECGStore:
             return signals
         features = self._read(self._feature_shards, len(self.features), feature_rows, indices, starts, length)
         out = np.empty((len(indices), len(lead_rows) + len(feature_rows), length), dtype=np.float32)
-        np.multiply(signals, np.float32(MICROVOLT), out=out[:, : len(lead_rows)])
+        np.multiply(signals, np.float32(self.scale), out=out[:, : len(lead_rows)])
         out[:, len(lead_rows) :] = features
         return out
 
@@ -161,7 +164,7 @@ class ECGStore:
         if spec.num_samples > self.num_samples:
             raise StoreError(
                 f"the model takes {spec.num_samples} samples but the store {self.path} holds segments of {self.num_samples}: "
-                f"prepare one with seconds={spec.num_samples / spec.fs:g} or more."
+                f"prepare one with seconds={spec.seconds:g} or more."
             )
         missing = [name for name in spec.features if name not in self.features]
         if missing:
@@ -245,6 +248,8 @@ class StoreWriter:
             "num_records": len(records),
             "fingerprint": self._digest.hexdigest(),
             "shards": self.shards,
+            "unit": "mV",
+            "scale": MICROVOLT,
             **meta,
         }
         (self.folder / "store.json").write_text(json.dumps(meta, indent=1))

@@ -49,13 +49,14 @@ class Preprocess(nn.Module):
 
     Args:
         spec: the contract; filter and standardisation come from it.
+        scale: of the store: mV (or its own unit) per step of the integers.
     """
 
     matrix: Tensor | None
 
-    def __init__(self, spec: InputSpec) -> None:
+    def __init__(self, spec: InputSpec, scale: float = MICROVOLT) -> None:
         super().__init__()
-        self.spec = spec
+        self.spec, self.scale = spec, scale
         # Rebuilt from the spec, so it travels with no checkpoint.
         self.register_buffer("matrix", filter_matrix(spec), persistent=False)
 
@@ -89,7 +90,7 @@ class Preprocess(nn.Module):
 
     def millivolts(self, ecg: Tensor) -> Tensor:
         """Stored integers (or mV) to filtered float32 mV, `[B, L, T]`, always a copy; features stay as they are."""
-        ecg = ecg.float().clone() if ecg.is_floating_point() else ecg.float().mul_(MICROVOLT)
+        ecg = ecg.float().clone() if ecg.is_floating_point() else ecg.float().mul_(self.scale)
         if self.matrix is not None:
             # In float32 whatever autocast says: bf16 would cost the small waves of the ECG.
             with torch.autocast(ecg.device.type, enabled=False):

@@ -14,7 +14,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from shared.errors import UserError
-from shared.leads import lead_indices, parse_leads
+from shared.leads import lead_indices, subset_leads
 from shared.nn import Terms, init_xavier
 from st_mem_modified.model import LeadWiseDecoder, STMEMEncoder, patchify, standardize_patches
 from st_mem_modified.vqvae.config import VQVAEConfig
@@ -207,7 +207,7 @@ class VQVAE(nn.Module):
 
     def _rows(self, leads: Sequence[str] | None) -> list[int]:
         own = self.input_spec.leads
-        return lead_indices(own if leads is None else parse_leads(leads), own)
+        return lead_indices(subset_leads(leads, own), own)
 
 
 # ---------------------------------------------------------------- designs: into the code space and out of it

@@ -56,7 +56,7 @@ def train(config: VQTrainConfig) -> Path:
             model.encoder.load_state_dict(start.state_dict())
             model.encoder.requires_grad_(not config.encoder.frozen)
         wrapped = run.wrap(model)
-        preprocess = Preprocess(spec).to(run.device)
+        preprocess = Preprocess(spec, store.scale).to(run.device)
         optimizer = make_optimizer(model, optim)
         schedule = make_schedule(optimizer, optim, data.steps)
         census = CodeCensus(model)

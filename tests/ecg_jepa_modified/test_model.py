@@ -13,10 +13,9 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounter
 
-from ecg_jepa_modified.config import INPUT, ModelConfig
+from ecg_jepa_modified.config import Input, ModelConfig
 from ecg_jepa_modified.model import ECGJEPA, ECGJEPAEncoder, load_official, official_name
 from shared.config import REPO_ROOT
-from shared.data.spec import InputSpec
 from shared.leads import INDEPENDENT_LEADS
 from shared.nn import Block
 
@@ -152,7 +151,7 @@ def test_load_official_reads_both_forms(
     torch.save(state if bare else {"encoder": state, "epoch": 3}, tmp_path / "a.pth")
     loaded = load_official(tmp_path / "a.pth", num_heads=3)
     assert not loaded.training
-    assert loaded.input_spec == InputSpec(**INPUT)
+    assert loaded.input_spec == Input()
     assert torch.equal(loaded.embed(noise(1, 8, 2500)), encoder.embed(noise(1, 8, 2500)))
     assert f"{len(state)} matched, 0 missing, 0 unexpected, 0 wrong shape" in capsys.readouterr().out
 
@@ -387,11 +386,11 @@ def test_compiled_steps_equal_eager_and_a_new_number_of_visible_times_compiles_n
         ((2, 12, 60), None, r"12 leads but 3 are named: I, II, V1"),
         ((2, 1, 60), None, r"1 leads but 3"),
         ((2, 2, 60), "II", r"2 leads but 1"),
-        ((2, 1, 60), "V6", r"lacks V6; it knows I, II, V1"),
+        ((2, 1, 60), "V6", r"V6 are not among I, II, V1"),
         ((2, 6, 60), "limb", r"6 leads but 2 are named: I, II"),
         ((2, 1, 60), ["IIa"], r"unknown lead 'IIa'; did you mean 'II'"),
-        ((2, 2, 60), ["I", "i"], r"named once"),
-        ((2, 0, 60), [], r"at least one"),
+        ((2, 2, 60), ["I", "i"], r"Name each lead once"),
+        ((2, 0, 60), [], r"no lead was given"),
         ((3, 60), None, r"\[batch, lead, sample\].*\[3, 60\]"),
     ],
 )

@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from shared.data.spec import InputSpec
 from shared.data.store import FORMAT_VERSION, ECGStore, StoreError, StoreWriter
+from shared.data.transforms import Preprocess
 from shared.leads import LEADS
 
 LENGTH = 40
@@ -51,6 +53,7 @@ def store(tmp_path: Path, signals: np.ndarray) -> ECGStore:
 def test_everything_comes_back(store: ECGStore, signals: np.ndarray) -> None:
     assert len(store) == 11
     assert (store.fs, store.leads, store.num_samples) == (100.0, LEADS, LENGTH)
+    assert (store.unit, store.scale) == ("mV", 1e-3)
     assert store.records.record.tolist() == [f"r{i}" for i in range(11)]
     got = store.read(range(11))
     assert got.dtype == np.int16
@@ -271,3 +274,15 @@ def test_our_own_mistakes_are_caught(tmp_path: Path, wrong: np.ndarray) -> None:
     with pytest.raises(AssertionError), StoreWriter(tmp_path / "store", 12, LENGTH, 2) as writer:
         writer.add(wrong)
     assert not (tmp_path / "store").exists()
+
+
+def test_unit_and_scale_are_facts_of_the_store(tmp_path: Path, signals: np.ndarray) -> None:
+    coarse = write(tmp_path / "coarse", signals, meta={**META, "unit": "a.u.", "scale": 0.5})
+    assert (coarse.unit, coarse.scale) == ("a.u.", 0.5)
+    spec = InputSpec(fs=100, num_samples=LENGTH)
+    got = Preprocess(spec, coarse.scale)(torch.from_numpy(coarse.read([3])))
+    np.testing.assert_allclose(got[0].numpy(), signals[3] * 0.5)
+    meta = json.loads((tmp_path / "coarse" / "store.json").read_text())
+    del meta["unit"], meta["scale"]  # as stores were written before
+    (tmp_path / "coarse" / "store.json").write_text(json.dumps(meta))
+    assert (ECGStore(tmp_path / "coarse").unit, ECGStore(tmp_path / "coarse").scale) == ("mV", 1e-3)

@@ -151,3 +151,22 @@ def test_impossible_specs_are_refused(values: dict[str, Any], said: str) -> None
 def test_spec_reads_groups_and_any_case() -> None:
     assert InputSpec(leads="limb,v1").leads == ("I", "II", "III", "aVR", "aVL", "aVF", "V1")
     assert InputSpec.model_validate(InputSpec(leads=["AVR"]).model_dump(mode="json")) == InputSpec(leads=["aVR"])
+
+
+# ---------------------------------------------------------------- the window
+
+
+def test_another_rate_sees_the_same_stretch_of_ecg() -> None:
+    assert InputSpec(fs=500, seconds=9).num_samples == 2 * InputSpec(fs=250, seconds=9).num_samples == 4500
+
+
+def test_samples_are_understood_in_place_of_seconds() -> None:
+    assert InputSpec(fs=100, num_samples=450) == InputSpec(fs=100, seconds=4.5)
+    assert InputSpec(num_samples=1125).seconds == 4.5
+    with pytest.raises(ValueError, match="seconds 9 and num_samples 450 at 250 Hz disagree; give seconds alone"):
+        InputSpec(seconds=9, num_samples=450)
+    for wrong in ("many", 0, 2.5):
+        with pytest.raises(ValueError, match=f"num_samples {wrong!r}.*give seconds"):
+            InputSpec(num_samples=wrong)
+    with pytest.raises(ValueError, match="less than a sample"):
+        InputSpec(seconds=1e-4)

@@ -336,7 +336,7 @@ def test_tokenizer_of_another_grid_is_refused() -> None:
     tokenizer = started(tiny())
     for change, message in (
         ({"patch_size": 50}, "patches have 75 samples, the model's 50"),
-        ({"input": {"num_samples": 900}}, "different inputs: num_samples 450 and 900"),
+        ({"input": {"num_samples": 900}}, "different inputs: seconds 1.8 and 3.6"),
     ):
         with pytest.raises(UserError, match=message):
             MaskedTokens(ModelConfig.model_validate({**MODEL, **change}), tokenizer)
