@@ -20,7 +20,6 @@ from shared.data.store import ECGStore
 from shared.data.transforms import Preprocess
 from shared.epochs import Epoch
 from shared.run import Run
-from shared.statistics.spectrum import effective_rank
 
 PROBE_NEIGHBOURS = 20
 BATCH = 64
@@ -74,6 +73,8 @@ class Monitor:
         Args:
             encoder: with `embed`, in evaluation mode.
         """
+        from shared.statistics.spectrum import effective_rank  # what scores is loaded where something is scored
+
         embeddings = self._embed(encoder, self.validation)
         unit = F.normalize(embeddings, dim=1)
         count = len(unit)

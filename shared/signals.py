@@ -1,13 +1,9 @@
-"""What all that reads ECG agrees on: the usual rate and length, which rates are possible, what is flat and what is cut off."""
+"""What all that reads ECG agrees on: which rates are possible, what is flat, what is cut off."""
 
 from __future__ import annotations
 
 import numpy as np
 
-FS = 250.0
-"""Hz, of a store and of both published models."""
-SECONDS = 10.0
-"""Length of a record, and so of a store's segments."""
 FS_RANGE = (50.0, 5000.0)
 """Hz; below, waves are lost, and above, a header is wrong."""
 FLAT_MV = 0.005

@@ -9,7 +9,11 @@ from pydantic import Field, field_validator, model_validator
 
 from shared.config import RepoPath, Section
 from shared.leads import LEADS, parse_leads
-from shared.signals import FS, SECONDS
+
+FS = 250.0
+"""Hz, of a store and of both published models."""
+SECONDS = 10.0
+"""Length of a record, and so of a store's segments."""
 
 
 def parse_features(features: str | Sequence[str]) -> tuple[str, ...]:

@@ -14,10 +14,10 @@ import wfdb
 from pydantic import Field, field_validator, model_validator
 
 from shared.config import RepoPath, Section
-from shared.data.spec import parse_features
+from shared.data.spec import FS, SECONDS, parse_features
 from shared.errors import UserError
 from shared.leads import LEADS, parse_leads
-from shared.signals import FS, FS_RANGE, SECONDS
+from shared.signals import FS_RANGE
 
 MILLIVOLT = {"mv": 1.0, "uv": 1e-3, "µv": 1e-3, "v": 1e3}
 
