@@ -2,43 +2,26 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 import wfdb
 
-from shared.config import REPO_ROOT, ConfigError, load_config
-from shared.data import prepare as module
 from shared.data.loader import eval_batches
-from shared.data.prepare import choose_config, main, prepare
-from shared.data.sources import ptbxl, synthetic, wfdb_folder
+from shared.data.sources import wfdb_folder
 from shared.data.sources.base import read_wfdb
 from shared.data.spec import InputSpec
-from shared.data.store import ECGStore, StoreError
+from shared.data.store import StoreError
 from shared.data.transforms import Preprocess
 from shared.errors import UserError
 from shared.leads import INDEPENDENT_LEADS, LEADS
-from tests.golden import Golden, real_data
+from tests.golden import Golden
+from tests.shared.data.preparing import audit_of, run
 from tests.shared.data.test_sources import draw_ecg, write_record
-
-
-def config_of(root: Path, **values: Any) -> wfdb_folder.Config:
-    return wfdb_folder.Config(**{"root": root / "in", "out": root / "out", "backend": "sequential", **values})
-
-
-def run(root: Path, **values: Any) -> ECGStore:
-    return prepare(config_of(root, **values))
-
-
-def audit_of(store: ECGStore) -> dict[str, Any]:
-    return dict(json.loads((store.path / "audit.json").read_text()))
-
 
 # ---------------------------------------------------------------- one good record
 
@@ -343,162 +326,3 @@ def test_empty_folder(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no WFDB header matches"):
         run(tmp_path)
     assert not (tmp_path / "out").exists()
-
-
-# ---------------------------------------------------------------- reuse, overwrite, disk full
-
-
-def demo(tmp_path: Path, **values: Any) -> synthetic.Config:
-    return synthetic.Config(
-        **{"out": tmp_path / "out", "num_records": 6, "fs": 100, "seconds": 5, "backend": "sequential", **values}
-    )
-
-
-def test_same_settings_are_reused_without_reading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = prepare(demo(tmp_path))
-    monkeypatch.setattr(module, "process_chunk", None)  # any work would fail
-    assert prepare(demo(tmp_path, workers=3, chunk=1, backend="threading")).fingerprint == first.fingerprint
-
-
-@pytest.mark.parametrize("change", [{"seed": 1}, {"num_records": 5}, {"leads": ("I",)}, {"fs": 125}])
-def test_other_settings_leave_the_store_alone_and_are_named(tmp_path: Path, change: dict[str, Any]) -> None:
-    first = prepare(demo(tmp_path))
-    with pytest.raises(StoreError, match=rf"made with other settings \({next(iter(change))}\)"):
-        prepare(demo(tmp_path, **change))
-    assert ECGStore(first.path).fingerprint == first.fingerprint
-
-
-def test_overwrite_makes_it_anew(tmp_path: Path) -> None:
-    prepare(demo(tmp_path))
-    assert len(prepare(demo(tmp_path, num_records=3, overwrite=True))) == 3
-    assert [p.name for p in tmp_path.iterdir()] == ["out"]
-
-
-@pytest.mark.parametrize("overwrite", [False, True])
-def test_a_folder_that_is_no_store_is_never_touched(tmp_path: Path, overwrite: bool) -> None:
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "thesis.tex").write_text("precious")
-    with pytest.raises(StoreError, match="is not a store"):
-        prepare(demo(tmp_path, overwrite=overwrite))
-    assert (tmp_path / "out" / "thesis.tex").read_text() == "precious"
-
-
-def test_store_of_another_version_is_refused_and_may_be_overwritten(tmp_path: Path) -> None:
-    file = prepare(demo(tmp_path)).path / "store.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), "format_version": 99}))
-    with pytest.raises(StoreError, match="store format 99"):
-        prepare(demo(tmp_path))
-    assert len(prepare(demo(tmp_path, overwrite=True))) == 6
-
-
-@pytest.mark.parametrize(("owner", "name"), [(np, "save"), (pd.DataFrame, "to_parquet"), (Path, "write_text")])
-def test_disk_full_leaves_no_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> None:
-    def full(*_: object, **__: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(owner, name, full)
-        with pytest.raises(StoreError, match=r"out could not be written .*No space left on device"):
-            prepare(demo(tmp_path, shard=2, chunk=2))
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_interrupt_leaves_no_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(module, "make_audit", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        prepare(demo(tmp_path))
-    assert list(tmp_path.iterdir()) == []
-
-
-# ---------------------------------------------------------------- the same on every path
-
-
-@pytest.mark.parametrize("change", [{"chunk": 1}, {"chunk": 4}, {"backend": "threading", "chunk": 2, "workers": 2}])
-def test_chunks_and_workers_change_nothing(tmp_path: Path, change: dict[str, Any]) -> None:
-    one = prepare(demo(tmp_path))
-    other = prepare(demo(tmp_path, out=tmp_path / "other", **change))
-    assert other.fingerprint == one.fingerprint
-    pd.testing.assert_frame_equal(other.records, one.records)
-
-
-def test_limit_takes_the_first(tmp_path: Path) -> None:
-    whole = prepare(demo(tmp_path))
-    part = prepare(demo(tmp_path, out=tmp_path / "part", limit=2))
-    np.testing.assert_array_equal(part.read([0, 1]), whole.read([0, 1]))
-    assert len(part) == 2
-
-
-def test_synthetic_truth_travels_with_the_store(tmp_path: Path) -> None:
-    records = prepare(demo(tmp_path)).records
-    assert records.true_heart_rate.between(20, 250).all()
-    assert all(min(peaks) >= 0 and max(peaks) < 5 for peaks in records.true_r_peaks)
-
-
-def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    main(["configs/data/synthetic.yaml", f"out={tmp_path / 'out'}", "num_records=4", "backend=sequential"])
-    assert f"store        {tmp_path / 'out'}" in capsys.readouterr().out
-    assert len(ECGStore(tmp_path / "out")) == 4
-
-
-@pytest.mark.parametrize(
-    ("overrides", "said"),
-    [
-        (["out=x"], "source: None is not one of ptbxl, ludb, wfdb_folder, synthetic"),
-        (["source=ptb", "out=x"], "source: 'ptb' is not one of"),
-        (["source=[ptbxl]", "out=x"], "source: .* is not one of"),
-        (["source=ptbxl"], "out: Field required"),
-        (["source=ptbxl", "out=x", "num_records=3"], "unknown key 'num_records'"),
-        (["source=ptbxl", "out=x", "leads=V9"], "unknown lead 'V9'"),
-        (["source=ptbxl", "out=x", "exclude=flat"], "exclude"),
-        (["source=ptbxl", "out=x", "fs=0"], "fs: "),
-        (["source=ptbxl", "out=x", "rate=250"], "rate: "),
-    ],
-)
-def test_bad_settings_are_refused_before_anything_is_read(overrides: list[str], said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
-        load_config(choose_config, None, overrides)
-
-
-# ---------------------------------------------------------------- PTB-XL
-
-
-def ptbxl_config(tmp_path: Path, **values: Any) -> ptbxl.Config:
-    return ptbxl.Config(root=real_data("ptb-xl"), out=tmp_path / "out", **values)
-
-
-def test_ptbxl_single_label_and_limit(tmp_path: Path) -> None:
-    store = prepare(ptbxl_config(tmp_path, limit=20, single_label=True, backend="sequential"))
-    assert len(store) == 20
-    assert (store.records.superclass.str.len() == 1).all()
-    assert np.abs(store.read(range(20))).max() > 300  # µV: the unit is right
-    assert np.abs(store.read(range(20))).max() < 20_000
-
-
-def test_ptbxl_missing_files_are_left_out(tmp_path: Path) -> None:
-    """The sample holds the 100 Hz files of the first 60 records only."""
-    store = prepare(ptbxl_config(tmp_path, rate=100, limit=64, backend="sequential"))
-    audit = audit_of(store)
-    assert audit["left_out"] == {"missing file": 4}
-    assert [item["record"] for item in audit["left_out_records"]] == ["00061", "00062", "00063", "00064"]
-    assert store.num_samples == 2500
-
-
-@pytest.mark.slow
-def test_ptbxl_sample_audit(tmp_path: Path) -> None:
-    store = prepare(ptbxl_config(tmp_path, workers=2))
-    audit = audit_of(store)
-    assert (audit["records"], audit["segments"], audit["patients"]) == (500, 500, 466)
-    assert audit["labels"]["superclass"] == {"NORM": 297, "MI": 73, "STTC": 93, "CD": 78, "HYP": 40}
-    assert audit["without_label"]["superclass"] == 13
-    pairs = ((137, 138), (143, 144), (145, 463), (456, 457), (459, 460))
-    assert sorted(audit["duplicates"]) == [[f"{a:05d}", f"{b:05d}"] for a, b in pairs]
-    assert audit["left_out"] == {}
-    assert sum(audit["folds"].values()) == 500
-    assert audit["limb_residual_mv"]["checked"] == 500
-    assert audit["limb_residual_mv"]["median"] < 0.01
-    assert not (REPO_ROOT / "out").exists()
-    part = prepare(ptbxl_config(tmp_path / "part", limit=40, backend="sequential"))
-    np.testing.assert_array_equal(part.read(range(40)), store.read(range(40)))

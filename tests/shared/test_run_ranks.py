@@ -1,0 +1,118 @@
+"""Two processes of one run."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from shared.checkpoints import WEIGHTS, read_weights
+from shared.config import REPO_ROOT
+
+# ---------------------------------------------------------------- two processes
+
+TWO_RANKS = textwrap.dedent("""
+    import json, os, signal, sys
+    import torch
+    from torch import nn
+    from shared.config import Section
+    from shared.run import Run, RunConfig
+
+    class Toy(Section):
+        run: RunConfig
+
+    out = sys.argv[1]
+    config = RunConfig(out=out, device="cpu")
+    x = torch.randn(8, 4, generator=torch.Generator().manual_seed(5))
+    with Run(config, Toy(run=config), "toy") as run:
+        model = nn.Sequential(nn.Linear(4, 5), nn.GELU(), nn.Linear(5, 2))
+        wrapped = run.wrap(model)
+        share = run.share_of(8)
+        mine = x[run.rank * share : (run.rank + 1) * share]
+        for first in range(0, share, 2):
+            with run.accumulating(wrapped, last=first + 2 >= share):
+                (wrapped(mine[first : first + 2]).square().mean() * 2 / share).backward()
+        grads = [p.grad.tolist() for p in model.parameters()]
+        means = run.mean_over_ranks({"rank": float(run.rank), "two": torch.tensor(2.0)})
+        quiet_before = run.check_signal()
+        if run.rank == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        asked = run.check_signal()
+        run.log(1, loss=0.5)
+        run.save(model, 1)
+        code = run.stop().exit_code
+        run.step = 1
+        noise = torch.rand(1, generator=run.begin_step()).item()
+        weight = model[0].weight.tolist()
+    with open(f"{out}/rank{run.rank}.json", "w") as file:
+        json.dump({"grads": grads, "means": means, "signal": [quiet_before, asked, code], "noise": noise, "w": weight}, file)
+""")
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
+    """What two gloo ranks report, and their run folder."""
+    out = tmp_path_factory.mktemp("ranks")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared_env = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", TWO_RANKS, str(out)],
+            cwd=REPO_ROOT,
+            env={
+                **shared_env,
+                "RANK": str(rank),
+                "LOCAL_RANK": str(rank),
+                "OMP_NUM_THREADS": "1",
+                "CUDA_VISIBLE_DEVICES": "",
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    outputs = [process.communicate(timeout=120)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], "\n".join(outputs)
+    return out, [json.loads((out / f"rank{rank}.json").read_text()) for rank in range(2)]
+
+
+@pytest.mark.slow
+def test_gradients_agree_with_one_process(ranks: tuple[Path, list[dict[str, Any]]]) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 5), nn.GELU(), nn.Linear(5, 2))
+    x = torch.randn(8, 4, generator=torch.Generator().manual_seed(5))
+    model(x).square().mean().backward()
+    for report in ranks[1]:
+        assert torch.equal(torch.tensor(report["w"]), model[0].weight)
+        for got, parameter in zip(report["grads"], model.parameters(), strict=True):
+            assert parameter.grad is not None
+            torch.testing.assert_close(torch.tensor(got), parameter.grad)
+
+
+@pytest.mark.slow
+def test_ranks_share_means_and_signals_but_not_noise(ranks: tuple[Path, list[dict[str, Any]]]) -> None:
+    first, second = ranks[1]
+    assert first["means"] == second["means"] == {"rank": 0.5, "two": 2.0}
+    assert first["signal"] == second["signal"] == [False, True, 143]
+    assert first["noise"] != second["noise"]
+
+
+@pytest.mark.slow
+def test_only_the_main_rank_writes(ranks: tuple[Path, list[dict[str, Any]]]) -> None:
+    out, _ = ranks
+    assert len((out / "log.jsonl").read_text().splitlines()) == 1
+    assert [p.name for p in (out / "checkpoints").iterdir()] == ["step-00000001"]
+    state, _, _ = read_weights(out / "checkpoints" / "step-00000001" / WEIGHTS)
+    assert set(state) == {"0.weight", "0.bias", "2.weight", "2.bias"}  # no `module.` prefix
