@@ -9,7 +9,7 @@ from einops import rearrange
 from torch import Tensor
 
 from shared.data.transforms import Preprocess
-from shared.plots.paper import plot_reconstruction
+from shared.plots.paper import plot_ecg
 from st_mem_modified.model import STMEM, draw_noise, patchify
 
 
@@ -26,14 +26,20 @@ def draw_reconstruction(path: Path, model: STMEM, preprocess: Preprocess, signal
     out = model(ecg, noise)
     pred = out.pred.float()
     if model.config.norm_pix_loss:
-        pred = pred * (patches.var(-1, keepdim=True) + 1e-6).sqrt() + patches.mean(-1, keepdim=True)
+        pred = restore_patches(pred, patches)
     reconstruction = rearrange(pred, "b l n p -> b l (n p)")
-    plot_reconstruction(
+    plot_ecg(
         path,
         (ecg * std + mean)[0].cpu(),
-        (reconstruction * std + mean)[0].cpu(),
-        out.mask[0].repeat_interleave(model.config.patch_size, dim=-1).cpu(),
+        model=(reconstruction * std + mean)[0].cpu(),
+        mask=out.mask[0].repeat_interleave(model.config.patch_size, dim=-1).cpu(),
         fs=model.config.input.fs,
         leads=model.config.input.leads,
         title=f"{title}: {model.config.mask_ratio:.0%} of every lead masked and reconstructed",
+        legend="reconstruction of masked stretches (shaded)",
     )
+
+
+def restore_patches(pred: Tensor, patches: Tensor) -> Tensor:
+    """Give patches `[…, P]` predicted under `norm_pix_loss` the mean and deviation of the true ones."""
+    return pred * (patches.var(-1, keepdim=True) + 1e-6).sqrt() + patches.mean(-1, keepdim=True)

@@ -12,13 +12,13 @@ from torch import Tensor
 
 from shared.data.transforms import Preprocess
 from shared.plots.charts import save
-from shared.plots.paper import MM, MODEL, TRACE, draw_paper
+from shared.plots.paper import MODEL, TRACE, plot_ecg
+from st_mem_modified.figures import restore_patches
 from st_mem_modified.model import patchify
 from st_mem_modified.vqvae.codebook import lead_correlation
 from st_mem_modified.vqvae.model import VQVAE
 
 SECONDS = 5.0
-LABEL = {"facecolor": "white", "alpha": 0.7, "lw": 0, "pad": 0.8}
 
 
 def draw_code_usage(path: Path, counts: Tensor) -> None:
@@ -93,48 +93,21 @@ def draw_vq_reconstruction(path: Path, model: VQVAE, preprocess: Preprocess, sig
     ecg, mean, std = preprocess.with_scale(signal)
     pred = model.decode(model.tokenize(ecg)).float()
     if model.config.model.norm_pix_loss:  # codes tell the shape of each patch; its own level and size are put back
-        patches = patchify(ecg, model.config.model.patch_size)
-        shapes = patchify(pred, model.config.model.patch_size)
-        pred = rearrange(
-            shapes * (patches.var(-1, keepdim=True) + 1e-6).sqrt() + patches.mean(-1, keepdim=True),
-            "b l n p -> b l (n p)",
-        )
+        patches, shapes = (patchify(x, model.config.model.patch_size) for x in (ecg, pred))
+        pred = rearrange(restore_patches(shapes, patches), "b l n p -> b l (n p)")
     correlation = lead_correlation(pred, ecg)[0]
     true, decoded = ((x * std + mean)[0].cpu().numpy() for x in (ecg, pred))
     spec = model.input_spec
-    shown = min(true.shape[1], round(SECONDS * spec.fs))
-    time = np.arange(shown) / spec.fs
-    columns = 2 if len(spec.leads) > 3 else 1
-    per_column = -(-len(spec.leads) // columns)
-    middle = np.median(true[:, :shown], axis=1, keepdims=True)
-    both = np.stack([true, decoded])[:, :, :shown] - middle  # [2, L, shown]
-    above, below = (np.maximum(x, 0.4) + 0.25 for x in (both.max((0, 2)), -both.min((0, 2))))
-    columns_of = [range(c * per_column, min((c + 1) * per_column, len(spec.leads))) for c in range(columns)]
-    height = (
-        np.ceil(2 * max(sum(above[i] + below[i] for i in rows) for rows in columns_of)) / 2
-    )  # mV, whole large squares
-    width = columns * (25 * shown / spec.fs + 4) + 2  # mm
-    figure = Figure(figsize=(width * MM, (height * 10 + 14) * MM))
-    figure.suptitle(
-        f"{title}: ECG (black), its decoded codes (blue), correlation by lead", fontsize=10, x=0.01, ha="left"
+    plot_ecg(
+        path,
+        true,
+        model=decoded,
+        fs=spec.fs,
+        leads=spec.leads,
+        title=f"{title}: ECG (black), its decoded codes (blue), correlation by lead",
+        labels=[f"{lead}  {r:.2f}" for lead, r in zip(spec.leads, correlation, strict=True)],
+        seconds=SECONDS,
     )
-    for column, rows in enumerate(columns_of):
-        left = (3 + column * (25 * shown / spec.fs + 4)) / width
-        axes = figure.add_axes(
-            (left, 4 / (height * 10 + 14), 25 * shown / spec.fs / width, height * 10 / (height * 10 + 14))
-        )
-        draw_paper(axes, shown / spec.fs, height)
-        # Every lead gets the room it needs, so that no beat covers its neighbours.
-        spare = (height - sum(above[i] + below[i] for i in rows)) / len(rows)
-        top = height
-        for i in rows:
-            base = top - spare / 2 - above[i]
-            axes.plot(time, both[0, i] + base, color=TRACE, lw=0.9)
-            axes.plot(time, both[1, i] + base, color=MODEL, lw=0.9)
-            text = f"{spec.leads[i]}  {correlation[i]:.2f}"
-            axes.text(0.04, top - 0.1, text, fontsize=8, va="top", weight="bold", bbox=LABEL)
-            top -= above[i] + below[i] + spare
-    save(figure, path)
 
 
 def similar_codes(model: VQVAE) -> np.ndarray:
