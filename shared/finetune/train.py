@@ -1,6 +1,6 @@
 """Fine-tune an encoder for a task: read a batch, augment, classify, step; the validation fold chooses the epoch.
 
-Both methods' `finetune.py` bring their encoder here. The test fold is scored once, at the end, beside a control.
+Both methods' `finetune.py` bring their encoder here, and have the predictions scored once, at the end, beside a control's.
 """
 
 from __future__ import annotations
@@ -18,13 +18,10 @@ from tqdm import tqdm
 
 from shared.data.augment import OPERATIONS, rand_augment
 from shared.data.loader import EpochBatches, train_batches
-from shared.data.splits import draw_patients
+from shared.data.splits import Labelled, Split, draw_patients
 from shared.data.tasks import Task
 from shared.data.transforms import Preprocess
 from shared.errors import UserError
-from shared.evaluation.contamination import check_contamination
-from shared.evaluation.context import RANDOM, Context, Picture, score_predictions
-from shared.evaluation.evaluate import open_context, write_results
 from shared.finetune.classifier import Classifier, predict_store, with_drop_path
 from shared.finetune.config import AugmentConfig, FinetuneConfig, Mode
 from shared.leads import subset_leads
@@ -56,11 +53,40 @@ class Method:
     random: Callable[[nn.Module | None, int], nn.Module]
 
 
-def finetune(config: FinetuneConfig, method: Method) -> Path:
-    """Train, choose the epoch by validation AUROC, test once, and report; continues where the run folder left off.
+Predictions = tuple[np.ndarray, np.ndarray]
+"""Probabilities `[n_val, C]` and `[n_test, C]`."""
 
-    Returns:
-        The run folder; scores and page are in its `evaluation/`.
+
+@dataclass(frozen=True)
+class Finetuned:
+    """What fine-tuning leaves to be scored.
+
+    Attributes:
+        name: of the model.
+        split: as used: the training records cut to the labelled share.
+        predictions: of the model.
+        control: the mode that the control was trained in, and its predictions; None without one.
+        trained_on: the `data` section of the pretraining, where it is known.
+        notes: what a reader must know of the training.
+        is_main: whether this process reports.
+    """
+
+    name: str
+    split: Split
+    predictions: Predictions
+    control: tuple[str, Predictions] | None
+    trained_on: Mapping[str, Any] | None
+    notes: list[str]
+    is_main: bool
+
+
+def finetune(config: FinetuneConfig, method: Method, data: Labelled) -> Finetuned:
+    """Train, choose the epoch by validation AUROC, predict validation and test; continues where the run folder left off.
+
+    Args:
+        config: the run, the mode, the weights.
+        method: the encoders.
+        data: labelled records and their splits, as the config names them.
 
     Raises:
         UserError: no weights where the mode needs them, no usable labels, a validation fold with one class only.
@@ -80,58 +106,43 @@ def finetune(config: FinetuneConfig, method: Method) -> Path:
     untrained = method.random(pretrained, config.run.seed)
     start = untrained if config.mode == "scratch" or pretrained is None else pretrained
     config = config.model_copy(update={"model": start.config})
-    context, notes = make_context(config)
-    name = f"{method.name}, {config.mode}"
-    predictions = {}
+    data, notes = take_share(config, data)
+    control = None
     with Run(config.run, config, method.checkpoint) as run:
-        predictions[name] = fit(run, config, start, context)
+        predictions = fit(run, config, start, data)
         if config.control:
             out = config.run.model_copy(update={"out": config.run.out / "control"})
-            control = config.model_copy(update={"run": out, "mode": CONTROL_MODE[config.mode]})
-            with Run(control.run, control, method.checkpoint) as inner:
-                predictions[RANDOM] = fit(inner, control, untrained, context)
-        if run.is_main:
-            if config.control:
-                notes.append(f"{RANDOM}: {CONTROL_MODE[config.mode]} from random weights, otherwise trained the same")
-            else:
-                notes.append(f"control=false: no {RANDOM} row; compare with a run of mode=scratch")
-            if config.mode == "scratch":
-                notes.append("nothing was pretrained: no overlap with the test split to look for")
-            else:
-                notes += check_contamination(trained_on, context.store, context.indices[context.split.test])
-            curves = run.out / "figures" / "training.png"
-            figures = [Picture(curves, "Fine-tuning: what was logged along the way.")]
-            write_results(context, {"finetune": score_predictions(context, predictions)}, notes, name, figures)
-    return config.run.out
+            mode = CONTROL_MODE[config.mode]
+            other = config.model_copy(update={"run": out, "mode": mode})
+            with Run(other.run, other, method.checkpoint) as inner:
+                control = mode, fit(inner, other, untrained, data)
+        is_main = run.is_main
+    name = f"{method.name}, {config.mode}"
+    return Finetuned(name, data.split, predictions, control, trained_on, notes, is_main)
 
 
-def make_context(config: FinetuneConfig) -> tuple[Context, list[str]]:
-    """Task, splits and resamples; the training split is cut to the labelled share. Also notes for the report."""
-    evaluation = config.as_evaluation()
-    assert evaluation.out is not None
-    # The statistics are the CPU's; the model is where the run says.
-    context = open_context(evaluation, evaluation.out, torch.device("cpu"))
-    task, split = context.task, context.split
-    notes = []
+def take_share(config: FinetuneConfig, data: Labelled) -> tuple[Labelled, list[str]]:
+    """The training split cut to the labelled share, and notes for the report."""
+    notes, split = [], data.split
     if config.fraction < 1:
-        seed = (evaluation.seed, 0)
-        chosen = draw_patients(split.train, context.patients, context.labels, config.fraction, seed)
-        context = replace(context, split=replace(split, train=chosen))
+        chosen = draw_patients(split.train, data.patients, data.labels, config.fraction, (config.run.seed, 0))
+        split = replace(split, train=chosen)
         notes.append(f"{len(chosen)} training records: {100 * config.fraction:g} % of the patients, one draw")
-    never = [c for c, there in zip(task.classes, context.labels[split.train].any(axis=0), strict=True) if not there]
+    there = data.labels[split.train].any(axis=0)
+    never = [c for c, found in zip(data.task.classes, there, strict=True) if not found]
     if never:
         notes.append(f"no training record has {', '.join(never)}")
-    return context, notes
+    return replace(data, split=split), notes
 
 
-def fit(run: Run, config: FinetuneConfig, start: nn.Module, context: Context) -> tuple[np.ndarray, np.ndarray]:
+def fit(run: Run, config: FinetuneConfig, start: nn.Module, data: Labelled) -> Predictions:
     """Train a classifier on the encoder `start`; the best epoch on validation is the run's last checkpoint.
 
     Returns:
         Its probabilities `[n, C]` for the validation and the test records.
     """
-    store, task, optim = context.store, context.task, config.optim
-    train, val, test = (context.indices[rows] for rows in (context.split.train, context.split.val, context.split.test))
+    store, task, optim = data.store, data.task, config.optim
+    train, val, test = (data.indices[rows] for rows in (data.split.train, data.split.val, data.split.test))
     truth = torch.from_numpy(task.labels).to(run.device)
     leads = None
     if config.encoder.leads is not None:
