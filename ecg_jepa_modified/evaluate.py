@@ -11,10 +11,9 @@ from pathlib import Path
 from ecg_jepa_modified.hybrid import HybridEncoder
 from ecg_jepa_modified.loading import load_encoder, random_encoder
 from shared.config import config_from_cli, entry_point
-from shared.errors import UserError
 from shared.evaluation.config import EvaluateConfig
-from shared.evaluation.evaluate import evaluate, evaluation_folder, training_figures
-from shared.evaluation.outside import evaluate_outside
+from shared.evaluation.evaluate import evaluate_weights, training_figures
+from shared.evaluation.rows import Rows
 
 NAMES = {False: "ECG-JEPA", True: "hybrid ECG-JEPA"}
 
@@ -25,21 +24,19 @@ def run_evaluation(config: EvaluateConfig) -> Path:
     Raises:
         UserError: no weights were named.
     """
-    if config.encoder.module is not None:
-        return evaluate_outside(config)
-    if config.encoder.weights is None:
-        raise UserError("encoder.weights is not set: give a run folder, a model.safetensors or a released .pth.")
-    encoder, trained = load_encoder(config.encoder.weights)
-    out = config.out or evaluation_folder(config.encoder.weights)
+    return evaluate_weights(config, rows_of)
+
+
+def rows_of(weights: Path, config: EvaluateConfig, out: Path) -> Rows:
+    """The rows of a checkpoint and the curves of its training."""
+    encoder, trained = load_encoder(weights)
     name = NAMES[isinstance(encoder, HybridEncoder)]
-    return evaluate(
+    return Rows(
+        f"{name}, {trained['mode']}" if "mode" in trained else name,
         encoder,
         random_encoder(encoder, config.seed),
-        config,
-        out,
-        name=f"{name}, {trained['mode']}" if "mode" in trained else name,
         trained_on=trained.get("data"),
-        figures=training_figures(config.encoder.weights),
+        figures=training_figures(weights),
     )
 
 

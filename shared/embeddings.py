@@ -1,12 +1,13 @@
-"""Embed a store once: every protocol works on the same cached embeddings."""
+"""Embed a store once: every protocol works on the same cached embeddings, and rows of one model share a pass."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -31,7 +32,45 @@ class Encoder(Protocol):
         ...
 
 
-@torch.inference_mode()
+class ManyKinds(Protocol):
+    """What a model must offer whose embeddings of several kinds come out of one pass."""
+
+    input_spec: InputSpec
+
+    def width_of(self, kind: str) -> int:
+        """Width of one kind of embedding."""
+        ...
+
+    def embed_kinds(self, ecg: Tensor, leads: Sequence[str] | None, kinds: Sequence[str]) -> dict[str, Tensor]:
+        """`[B, L, T]` to `[B, width_of(kind)]` of each kind."""
+        ...
+
+
+class OneKind(nn.Module):
+    """One kind of embedding of a model that offers several (`ManyKinds`), as an encoder."""
+
+    def __init__(self, model: Any, kind: str) -> None:
+        super().__init__()
+        self.model, self.kind = model, kind
+        self.input_spec: InputSpec = model.input_spec
+        self.embed_dim: int = model.width_of(kind)
+
+    def embed(self, ecg: Tensor, leads: Sequence[str] | None = None) -> Tensor:
+        """`[B, L, T]` → `[B, embed_dim]`."""
+        return self.model.embed_kinds(ecg, leads, (self.kind,))[self.kind]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a store is embedded; see `embed_store`."""
+
+    leads: Sequence[str] | None = None
+    num_crops: int = 1
+    batch_size: int = 64
+    device: torch.device | str = "cpu"
+    dtype: torch.dtype | None = None
+
+
 def embed_store(
     encoder: Encoder,
     store: ECGStore,
@@ -64,33 +103,81 @@ def embed_store(
         StoreError: the store cannot satisfy the InputSpec.
         UserError: the encoder gives another shape than `[B, embed_dim]`, or values that are not finite.
     """
-    device = torch.device(device)
-    spec = encoder.input_spec.with_leads(leads)
+    options = Options(leads, num_crops, batch_size, device, dtype)
+    return embed_rows({name: encoder}, store, indices, options)[name]
+
+
+@torch.inference_mode()
+def embed_rows(
+    rows: Mapping[str, Encoder], store: ECGStore, indices: np.ndarray, options: Options
+) -> dict[str, np.ndarray]:
+    """Embeddings `[n, D]` float32 of one encoder, or of several kinds of one model's (`OneKind`) from one pass.
+
+    Args:
+        rows: name to encoder; several are all `OneKind` of the same model.
+        store: must satisfy the InputSpec.
+        indices: records, in the order of the result.
+        options: leads, crops, device.
+
+    Raises:
+        StoreError: the store cannot satisfy the InputSpec.
+        UserError: an encoder gives another shape than `[B, embed_dim]`, or values that are not finite.
+    """
+    leads, num_crops, device, dtype = options.leads, options.num_crops, torch.device(options.device), options.dtype
+    first = next(iter(rows.values()))
+    spec = first.input_spec.with_leads(leads)
     preprocess = Preprocess(spec, store.scale).to(device)
-    if isinstance(encoder, nn.Module):
-        encoder.to(device).eval()
-    out = np.empty((len(indices), encoder.embed_dim), dtype=np.float32)
+    if isinstance(first, nn.Module):
+        first.to(device).eval()
+    embed = _pass_of(rows)
+    out = {name: np.empty((len(indices), row.embed_dim), dtype=np.float32) for name, row in rows.items()}
     done = 0
-    progress = tqdm(total=len(indices), desc=name, unit="record", disable=None)
-    for crops in eval_batches(store, indices, spec, batch_size, num_crops):
+    progress = tqdm(total=len(indices), desc=", ".join(rows), unit="record", disable=None)
+    for crops in eval_batches(store, indices, spec, options.batch_size, num_crops):
         with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
-            embedded = encoder.embed(
-                preprocess(crops.flatten(0, 1).to(device)), None if leads is None else tuple(leads)
-            )
-        if embedded.shape != (len(crops) * num_crops, encoder.embed_dim):
-            raise UserError(
-                f"the encoder returned shape {tuple(embedded.shape)}, expected [{len(crops) * num_crops}, {encoder.embed_dim}]."
-            )
-        out[done : done + len(crops)] = embedded.float().view(len(crops), num_crops, -1).mean(1).cpu().numpy()
+            embedded = embed(preprocess(crops.flatten(0, 1).to(device)), None if leads is None else tuple(leads))
+        for name, values in embedded.items():
+            expected = (len(crops) * num_crops, rows[name].embed_dim)
+            if values.shape != expected:
+                raise UserError(f"the encoder returned shape {tuple(values.shape)}, expected {list(expected)}.")
+            averaged = values.float().view(len(crops), num_crops, -1).mean(1)
+            out[name][done : done + len(crops)] = averaged.cpu().numpy()
         done += len(crops)
         progress.update(len(crops))
     progress.close()
-    if not np.isfinite(out).all():
-        bad = int((~np.isfinite(out)).any(axis=1).sum())
-        raise UserError(
-            f"{bad} of {len(out)} embeddings hold NaN or infinity: the weights are broken or the run diverged."
-        )
+    for found in out.values():
+        if not np.isfinite(found).all():
+            bad = int((~np.isfinite(found)).any(axis=1).sum())
+            raise UserError(
+                f"{bad} of {len(found)} embeddings hold NaN or infinity: the weights are broken or the run diverged."
+            )
     return out
+
+
+def _pass_of(rows: Mapping[str, Encoder]) -> Callable[[Tensor, Sequence[str] | None], dict[str, Tensor]]:
+    """One pass over a batch, giving the embeddings `[B, D]` of every row.
+
+    Raises:
+        ValueError: several rows that do not share a model.
+    """
+    (name, first), *others = rows.items()
+    if not others:
+        return lambda ecg, leads: {name: first.embed(ecg, leads)}
+    if not all(share_model(first, other) for _, other in others):
+        raise ValueError(f"{', '.join(rows)} do not share a model; expected one encoder, or kinds of one model.")
+    model: ManyKinds = first.model  # type: ignore[attr-defined]
+    kinds = {row: encoder.kind for row, encoder in rows.items()}  # type: ignore[attr-defined]
+
+    def embed(ecg: Tensor, leads: Sequence[str] | None) -> dict[str, Tensor]:
+        found = model.embed_kinds(ecg, leads, tuple(kinds.values()))
+        return {row: found[kind] for row, kind in kinds.items()}
+
+    return embed
+
+
+def share_model(one: object, other: object) -> bool:
+    """Whether two encoders are kinds of the same model, so that one pass serves both."""
+    return isinstance(one, OneKind) and isinstance(other, OneKind) and one.model is other.model
 
 
 def embed_cached(
@@ -105,22 +192,41 @@ def embed_cached(
     device: torch.device | str = "cpu",
     dtype: torch.dtype | None = None,
     name: str = "embed",
+    others: Mapping[str, nn.Module] | None = None,
 ) -> np.ndarray:
-    """`embed_store`, kept in `folder` under a key of weights, store, records and options."""
-    parts = [store.fingerprint, str(leads), str(num_crops), str(dtype), weights_digest(encoder)]
-    key = hashlib.blake2b(
-        "|".join(parts).encode() + np.ascontiguousarray(indices).tobytes(), digest_size=12
-    ).hexdigest()
-    path = folder / f"{name}-{key}.npy"
+    """`embed_store`, kept in `folder` under a key of weights, store, records and options.
+
+    Where it must be computed, those of `others` (by name) that share the encoder's model come out of the same pass and are
+    kept too, each under its own key.
+    """
+    options = Options(leads, num_crops, batch_size, device, dtype)
+    path = _cache_path(folder, name, encoder, store, indices, options)
     if path.is_file():
         return np.asarray(np.load(path, allow_pickle=False))
-    options = {"leads": leads, "num_crops": num_crops, "batch_size": batch_size, "device": device, "dtype": dtype}
-    embeddings = embed_store(encoder, store, indices, name=name, **options)  # type: ignore[arg-type]
+    rows, paths = {name: encoder}, {name: path}
+    for other, candidate in (others or {}).items():
+        if share_model(encoder, candidate):
+            kept = _cache_path(folder, other, candidate, store, indices, options)
+            if not kept.is_file():
+                rows[other], paths[other] = candidate, kept
+    found = embed_rows(rows, store, indices, options)  # type: ignore[arg-type]
     folder.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial.npy")
-    np.save(partial, embeddings)
-    os.replace(partial, path)
-    return embeddings
+    for row, embeddings in found.items():
+        partial = paths[row].with_suffix(".partial.npy")
+        np.save(partial, embeddings)
+        os.replace(partial, paths[row])
+    return found[name]
+
+
+def _cache_path(
+    folder: Path, name: str, encoder: nn.Module, store: ECGStore, indices: np.ndarray, options: Options
+) -> Path:
+    """Where embeddings are kept; another weight, kind, store, record or option is another file."""
+    parts = [store.fingerprint, str(options.leads), str(options.num_crops), str(options.dtype), weights_digest(encoder)]
+    if isinstance(encoder, OneKind):
+        parts.append(encoder.kind)
+    key = hashlib.blake2b("|".join(parts).encode() + np.ascontiguousarray(indices).tobytes(), digest_size=12)
+    return folder / f"{name}-{key.hexdigest()}.npy"
 
 
 def weights_digest(model: nn.Module) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from shared.run import Run
 
@@ -33,11 +32,11 @@ class Best:
         """Whether the last `patience` epochs brought nothing better; never for None."""
         return patience is not None and self.epoch > 0 and epochs_done - self.epoch >= patience
 
-    def restore(self, run: Run, model: nn.Module, optimizer: Optimizer, step: int) -> None:
+    def restore(self, run: Run, model: nn.Module) -> None:
         """Put the chosen weights into the model and make them the run's last checkpoint."""
         assert self.weights is not None
         model.load_state_dict(self.weights)
-        run.save(model, step, optimizer=optimizer, best=self)
+        run.checkpoint()
         if run.is_main:
             print(f"chosen on validation: epoch {self.epoch}, AUROC {self.score:.4f}")
 

@@ -1,63 +1,28 @@
-"""What each kind of checkpoint puts into an evaluation: its rows, its pictures, and its gain over a baseline row."""
+"""What each kind of checkpoint puts into an evaluation: its rows and its pictures."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from shared.data.store import ECGStore
 from shared.data.transforms import Preprocess
-from shared.devices import pick_device
-from shared.errors import UserError
+from shared.embeddings import OneKind
 from shared.evaluation.config import EvaluateConfig
-from shared.evaluation.context import RANDOM, Picture, Result
-from shared.evaluation.evaluate import evaluate, evaluation_folder, open_context
-from shared.evaluation.outside import evaluate_outside
-from shared.evaluation.protocols import PROTOCOLS
-from shared.evaluation.report.page import format_interval
-from shared.plots.embeddings import plot_embeddings
+from shared.evaluation.context import UNTUNED, Picture
+from shared.evaluation.evaluate import evaluate_weights
+from shared.evaluation.rows import Rows
 from st_mem_modified.figures import draw_reconstruction
 from st_mem_modified.loading import encoder_of, load_encoder, load_model, random_encoder
 from st_mem_modified.model import STMEM
 from st_mem_modified.triplet_model import TripletModel
 from st_mem_modified.vqvae.figures import draw_codes_under_ecg, draw_vq_reconstruction
 from st_mem_modified.vqvae.model import VQVAE
-
-UNTUNED = "untuned encoder"
-COMPARED = ("knn", "knn_cosine", "clusters")
-"""Protocols in which rows are compared with the baseline, too."""
-GAINS = (
-    "auroc_macro",
-    "f1_weighted",
-    "labels/silhouette",
-    "labels/davies_bouldin",
-    "labels/calinski_harabasz",
-    "kmeans/nmi",
-)
-
-
-@dataclass
-class Rows:
-    """The rows of one evaluation.
-
-    Attributes:
-        name: of the first row.
-        encoder: the first row's.
-        others: further rows, name to encoder.
-        baseline: the row among `others` that the first is compared with beside the random encoder; None: no such.
-    """
-
-    name: str
-    encoder: nn.Module
-    others: dict[str, nn.Module] = field(default_factory=dict)
-    baseline: str | None = None
 
 
 def run_evaluation(config: EvaluateConfig) -> Path:
@@ -66,96 +31,48 @@ def run_evaluation(config: EvaluateConfig) -> Path:
     Raises:
         UserError: no weights were named.
     """
-    if config.encoder.module is not None:
-        return evaluate_outside(config)
-    if config.encoder.weights is None:
-        raise UserError("encoder.weights is not set: give a run folder, a model.safetensors or a released .pth.")
-    model, trained = load_model(config.encoder.weights)
-    out = config.out or evaluation_folder(config.encoder.weights)
-    rows = ROWS.get(type(model), _plain_rows)(model, trained)
+    return evaluate_weights(config, rows_of)
+
+
+def rows_of(weights: Path, config: EvaluateConfig, out: Path) -> Rows:
+    """The rows of a checkpoint of any kind, its pictures drawn below `out`."""
+    model, trained = load_model(weights)
+    random = random_encoder(encoder_of(model).config, config.seed)
+    rows = ROWS.get(type(model), _plain_rows)(model, trained, random)
     figures = DRAW[type(model)](model, config, out) if type(model) in DRAW else []
-    if rows.baseline is not None:
-        figures = [*compare(rows, config, out), *figures]
-    return evaluate(
-        rows.encoder,
-        random_encoder(encoder_of(model).config, config.seed),
-        config,
-        out,
-        name=rows.name,
-        others=rows.others,
-        trained_on=trained.get("data"),
-        figures=figures,
-    )
+    return replace(rows, trained_on=trained.get("data"), figures=figures)
 
 
 # ---------------------------------------------------------------- rows
 
 
-class OnePass:
-    """Several kinds of a VQ-VAE's embedding from one pass of its encoder.
-
-    The rows of a table are embedded one after another over the same batches. A batch's embeddings are kept until each kind was
-    asked for once, so that the encoder sees the data once and not once a row.
-    """
-
-    def __init__(self, vqvae: VQVAE, kinds: Sequence[str]) -> None:
-        self.vqvae, self.kinds = vqvae, kinds
-        self.kept: dict[tuple[str, tuple[str, ...]], dict[str, Tensor]] = {}
-
-    def embed(self, ecg: Tensor, leads: Sequence[str] | None, kind: str) -> Tensor:
-        """One kind of the embeddings of `ecg [B, L, T]`."""
-        key = (hashlib.blake2b(ecg.cpu().contiguous().numpy().data, digest_size=16).hexdigest(), tuple(leads or ()))
-        if kind not in self.kept.get(key, {}):
-            found = self.vqvae.embed_kinds(ecg, leads, self.kinds)
-            self.kept[key] = {name: value.cpu() for name, value in found.items()}
-        own = self.kept[key].pop(kind).to(ecg.device)
-        if not self.kept[key]:
-            del self.kept[key]
-        return own
-
-
-class EmbedAs(nn.Module):
-    """A VQ-VAE that offers one kind of embedding to the evaluation; with `one_pass` it shares the work with other rows."""
-
-    def __init__(self, vqvae: VQVAE, kind: str, one_pass: OnePass | None = None) -> None:
-        super().__init__()
-        self.vqvae, self.kind, self.one_pass = vqvae, kind, one_pass
-        self.input_spec, self.embed_dim = vqvae.input_spec, vqvae.width_of(kind)
-
-    def embed(self, ecg: Tensor, leads: Sequence[str] | None = None) -> Tensor:
-        """`[B, L, T]` → `[B, embed_dim]`."""
-        if self.one_pass is not None:
-            return self.one_pass.embed(ecg, leads, self.kind)
-        return self.vqvae.embed(ecg, leads, self.kind)
-
-
-def _plain_rows(model: nn.Module, trained: Mapping[str, Any]) -> Rows:
+def _plain_rows(model: nn.Module, trained: Mapping[str, Any], random: nn.Module) -> Rows:
     of = " of masked codes" if trained.get("objective") == "masked_tokens" else ""
-    return Rows(f"ST-MEM{of}, {trained['mode']}" if "mode" in trained else f"ST-MEM{of}", encoder_of(model))
+    mode = f", {trained['mode']}" if "mode" in trained else ""
+    return Rows(f"ST-MEM{of}{mode}", encoder_of(model), random)
 
 
-def _triplet_rows(model: TripletModel, trained: Mapping[str, Any]) -> Rows:
+def _triplet_rows(model: TripletModel, trained: Mapping[str, Any], random: nn.Module) -> Rows:
     before = _start_of(trained)
     if before is None and trained["encoder"]["train"] == "none":
         before = model.encoder
     others = {} if before is None else {UNTUNED: before}
-    return Rows(f"ST-MEM + {trained['loss']['name']}", model, others, UNTUNED if others else None)
+    return Rows(f"ST-MEM + {trained['loss']['name']}", model, random, others, tuple(others))
 
 
-def _vqvae_rows(model: VQVAE, trained: Mapping[str, Any]) -> Rows:
-    one_pass = OnePass(model, ("quantized", "tokens", "histogram", "tfidf"))
+def _vqvae_rows(model: VQVAE, trained: Mapping[str, Any], random: nn.Module) -> Rows:
     others: dict[str, nn.Module] = {
-        "before quantisation": EmbedAs(model, "tokens", one_pass),
-        "histogram of codes": EmbedAs(model, "histogram", one_pass),
-        "tf-idf of codes": EmbedAs(model, "tfidf", one_pass),
+        "before quantisation": OneKind(model, "tokens"),
+        "histogram of codes": OneKind(model, "histogram"),
+        "tf-idf of codes": OneKind(model, "tfidf"),
     }
     start = _start_of(trained)
     if start is not None:
         others[UNTUNED] = start
     if start is None or not trained["encoder"]["frozen"]:
-        others["its encoder"] = EmbedAs(model, "encoder")
-    first = EmbedAs(model, "quantized", one_pass)
-    return Rows("VQ-VAE quantised tokens", first, others, UNTUNED if start is not None else None)
+        others["its encoder"] = model.encoder
+    baselines = () if start is None else (UNTUNED,)
+    return Rows("VQ-VAE quantised tokens", OneKind(model, "quantized"), random, others, baselines)
 
 
 def _start_of(trained: Mapping[str, Any]) -> nn.Module | None:
@@ -164,7 +81,7 @@ def _start_of(trained: Mapping[str, Any]) -> nn.Module | None:
     return load_encoder(Path(weights)) if weights is not None and Path(weights).exists() else None
 
 
-ROWS: dict[type[nn.Module], Callable[[Any, Mapping[str, Any]], Rows]] = {
+ROWS: dict[type[nn.Module], Callable[[Any, Mapping[str, Any], nn.Module], Rows]] = {
     TripletModel: _triplet_rows,
     VQVAE: _vqvae_rows,
 }
@@ -179,7 +96,7 @@ def first_test_record(config: EvaluateConfig, model: nn.Module) -> tuple[torch.T
     store, spec = ECGStore(config.store), encoder_of(model).input_spec
     first = store.select(config.test_folds)[:1]
     signal = store.read_windows(first, first * 0, spec.num_samples, store.rows_for(spec))
-    return torch.from_numpy(signal), Preprocess(spec)
+    return torch.from_numpy(signal), Preprocess(spec, store.scale)
 
 
 def _draw_stmem(model: STMEM, config: EvaluateConfig, out: Path) -> list[Picture]:
@@ -205,47 +122,3 @@ DRAW: dict[type[nn.Module], Callable[[Any, EvaluateConfig, Path], list[Picture]]
     VQVAE: _draw_vqvae,
 }
 """Kind of model → its pictures."""
-
-
-# ---------------------------------------------------------------- gain over the baseline
-
-
-def compare(rows: Rows, config: EvaluateConfig, out: Path) -> list[Picture]:
-    """Paired differences of the rows and the baseline: `gain.json`, and the maps of both as a figure with the main numbers.
-
-    The protocols compare every row with the one that stands in the place of the random encoder; here it is the baseline. Embeddings
-    are cached below `out`, where `evaluate` finds them.
-    """
-    assert rows.baseline is not None
-    encoders = {rows.name: rows.encoder, **rows.others}
-    context = open_context(config, out, pick_device(config.device), encoders)
-    embedded = {row: context.embed(row) for row in encoders}
-    baseline = embedded.pop(rows.baseline)
-    context = replace(context, rows={**embedded, RANDOM: baseline})
-    gains: dict[str, Result] = {p: PROTOCOLS[p](context) for p in COMPARED if p in config.protocols}
-    content = {
-        f"{row}/{protocol} minus {rows.baseline}": differences
-        for protocol, result in gains.items()
-        for row, differences in result.differences.items()
-    }
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "gain.json").write_text(json.dumps(content, indent=1))
-    lines = []
-    for protocol, result in gains.items():
-        found = result.differences.get(rows.name, {})
-        lines += [f"{protocol} {m} {format_interval(found[m], '+')}" for m in GAINS if m in found]
-    for line in lines:
-        print(f"{rows.name} − {rows.baseline}: {line}")
-    path = out / "figures" / "before_after_pca.png"
-    single = context.labels.sum(axis=1) == 1
-    test = [i for i in context.split.test if single[i]]
-    plot_embeddings(
-        path,
-        {f"before: {rows.baseline}": baseline[test], f"after: {rows.name}": embedded[rows.name][test]},
-        context.labels[test].argmax(axis=1),
-        context.task.classes,
-        "pca",
-        seed=config.seed,
-    )
-    caption = f"Test records before and after, principal components. {rows.name} − {rows.baseline}: {'; '.join(lines)}."
-    return [Picture(path, caption)]

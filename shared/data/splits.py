@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from shared.data.store import ECGStore
-from shared.data.tasks import Task
+from shared.data.tasks import Task, make_task
 from shared.errors import UserError
 
 
@@ -20,6 +21,44 @@ class Split:
     train: np.ndarray
     val: np.ndarray
     test: np.ndarray
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Labelled records of a store, by split.
+
+    Attributes:
+        store: the records.
+        task: labels of all records of the store.
+        indices: `[n]` store rows of the records that take part, in order.
+        split: positions within `indices`.
+    """
+
+    store: ECGStore
+    task: Task
+    indices: np.ndarray
+    split: Split
+
+    @property
+    def labels(self) -> np.ndarray:
+        """`[n, C]`, aligned with `indices`."""
+        return self.task.labels[self.indices]
+
+    @property
+    def patients(self) -> np.ndarray:
+        """`[n]` patient names, aligned with `indices`."""
+        return self.store.records.patient.to_numpy()[self.indices]
+
+
+def open_labelled(path: Path, task: str, single_label: bool, folds: Mapping[str, Sequence[int]]) -> Labelled:
+    """Store, task and splits; arguments as `make_task` and `make_split`.
+
+    Raises:
+        UserError: no store, no labels, or what `make_split` refuses.
+    """
+    store = ECGStore(path)
+    made = make_task(store, task, single_label)
+    return Labelled(store, made, *make_split(store, made, folds))
 
 
 def make_split(store: ECGStore, task: Task, folds: Mapping[str, Sequence[int]]) -> tuple[np.ndarray, Split]:
@@ -85,10 +124,12 @@ def stratified(stratum: np.ndarray, total: int, rng: np.random.Generator) -> np.
     """Draw `total` members, each stratum in proportion, int `[total]`, from `stratum [n]` of everybody.
 
     Raises:
-        ValueError: more asked for than there are.
+        UserError: more asked for than there are.
     """
     if not 0 < total <= len(stratum):
-        raise ValueError(f"{total} of {len(stratum)} asked for; expected a number from 1 to {len(stratum)}")
+        raise UserError(
+            f"{total} of {len(stratum)} patients asked for; expected a number from 1 to {len(stratum)}. Use more records."
+        )
     kinds, counts = np.unique(stratum, return_counts=True)
     exact = counts * (total / len(stratum))
     quota = np.floor(exact + 1e-9).astype(int)

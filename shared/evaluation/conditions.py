@@ -6,12 +6,16 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from shared.evaluation.context import RANDOM, Context, Result
+from shared.evaluation.context import Context, Result
+from shared.evaluation.scoring import CLASSIFICATION, score_values
 from shared.statistics.bootstrap import find_left_out
-from shared.statistics.interval import Scores, bootstrap_interval, paired_difference
+from shared.statistics.interval import Scores
 from shared.statistics.metrics import METRICS, Array, average_classes, check_inputs
 
 CURVE_METRICS = ("auroc_macro", "auprc_macro")
+CONDITION_TITLES = {m: CLASSIFICATION[m] for m in CURVE_METRICS} | {
+    f"{m}_std": f"{CLASSIFICATION[m]}, sd over draws" for m in CURVE_METRICS
+}
 Draws = Sequence[np.ndarray]
 """Test scores `[n_test, C]` of one condition, one array per random draw of it."""
 
@@ -29,40 +33,37 @@ def score_conditions(context: Context, predictions: Mapping[str, Mapping[str, Dr
         prefix: before every metric's name.
 
     Raises:
-        ValueError: what `check_inputs` and `find_left_out` refuse.
+        UserError: what `check_inputs` and `find_left_out` refuse.
     """
     truth = context.labels[context.split.test]
     left_out = find_left_out(truth, context.task.classes, context.config.min_positives)
     kept = [c for c, name in enumerate(context.task.classes) if name not in left_out]
-    values = {
-        row: {condition: _resample(context, truth, draws, kept) for condition, draws in conditions.items()}
-        for row, conditions in predictions.items()
-    }
-    result = Result({row: {} for row in predictions}, {row: {} for row in predictions if row != RANDOM})
-    if RANDOM not in predictions:
-        result.differences.clear()
-    for row, conditions in values.items():
-        for condition, metrics in conditions.items():
-            for metric, drawn in metrics.items():  # [draws, 1 + R]
-                name, mean = f"{prefix}{metric}@{condition}", drawn.mean(axis=0)
-                result.scores[row][name] = bootstrap_interval(mean, len(truth))
+    values: dict[str, dict[str, Array]] = {}
+    spreads: set[str] = set()
+    for row, conditions in predictions.items():
+        values[row] = {}
+        for condition, draws in conditions.items():
+            for metric, drawn in _resample(context, truth, draws, kept).items():  # [draws, 1 + R]
+                values[row][f"{prefix}{metric}@{condition}"] = drawn.mean(axis=0)
                 if len(drawn) > 1:
                     spread = f"{prefix}{metric}_std@{condition}"
-                    result.scores[row][spread] = bootstrap_interval(drawn.std(axis=0, ddof=1), len(truth))
-                if row in result.differences and condition in values[RANDOM]:
-                    against = values[RANDOM][condition][metric].mean(axis=0)
-                    result.differences[row][name] = paired_difference(mean, against, len(truth))
+                    values[row][spread] = drawn.std(axis=0, ddof=1)
+                    spreads.add(spread)
+    result = score_values(context, values, len(truth), alone=spreads)
     result.notes = [f"left out of the averages: {name} ({reason})" for name, reason in left_out.items()]
     return result
 
 
 def merge(results: Sequence[Result]) -> Result:
     """One result with the scores of several; rows and notes are kept in order."""
-    merged = Result({row: {} for row in results[0].scores}, {row: {} for row in results[0].differences})
+    merged = Result({}, {})
     for result in results:
-        for mine, theirs in ((merged.scores, result.scores), (merged.differences, result.differences)):
-            for row, scores in theirs.items():
-                mine[row].update(scores)
+        for row, scores in result.scores.items():
+            merged.scores.setdefault(row, {}).update(scores)
+        for baseline, rows in result.differences.items():
+            of_baseline = merged.differences.setdefault(baseline, {})
+            for row, scores in rows.items():
+                of_baseline.setdefault(row, {}).update(scores)
         merged.notes += [note for note in result.notes if note not in merged.notes]
         merged.figures += result.figures
     return merged

@@ -3,46 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from pydantic import Field, model_validator
+from pydantic import Field, create_model, model_validator
 
 from shared.config import RepoPath, Section
+from shared.evaluation.protocols import PROTOCOLS
 
-Positive = Annotated[float, Field(gt=0)]
-
-
-Share = Annotated[float, Field(gt=0, le=1)]
-
-
-class KNNConfig(Section):
-    """k nearest neighbours."""
-
-    k: int = Field(20, ge=1)
-    temperature: float = Field(0.07, gt=0, description="of the cosine votes")
-
-
-class ProbeConfig(Section):
-    """Linear probes (classes by logistic regression, numbers by ridge) and the attentive probe."""
-
-    l2: tuple[Positive, ...] = Field(
-        (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0),
-        min_length=1,
-        description="strengths tried: mean loss + l2/2 |w|^2 on standardised features; validation chooses",
-    )
-    attentive_epochs: int = Field(30, ge=1, description="at most; stops 5 epochs after the best on validation")
-    attentive_lr: float = Field(1e-3, gt=0)
-
-
-class SurvivalConfig(Section):
-    """Cox proportional hazards on embeddings."""
-
-    time: str = Field("time_to_event", description="column of the store: time to the event or to the end of watching")
-    event: str = Field("event", description="column of the store: 1 where the event was seen, 0 where not")
-    components: int = Field(32, ge=1, description="principal components of the training embeddings")
-    penalizers: tuple[Positive, ...] = Field(
-        (0.001, 0.01, 0.1, 1.0), min_length=1, description="ridge strengths tried; validation chooses"
-    )
+S = TypeVar("S", bound=Section)
 
 
 class EncoderConfig(Section):
@@ -55,8 +23,8 @@ class EncoderConfig(Section):
     leads: tuple[str, ...] | None = Field(None, description="a subset of the encoder's leads; null takes them all")
 
 
-class EvaluateConfig(Section):
-    """`python -m <method>.evaluate`: an encoder on a task of a store. Choices on validation, test once."""
+class CommonSettings(Section):
+    """What every evaluation has, whatever its protocols."""
 
     out: RepoPath | None = Field(None, description="folder of results; null: `evaluation/` in the encoder's run folder")
     encoder: EncoderConfig = EncoderConfig()
@@ -67,22 +35,6 @@ class EvaluateConfig(Section):
     val_folds: tuple[int, ...] = (9,)
     test_folds: tuple[int, ...] = (10,)
     protocols: tuple[str, ...] = ("knn", "knn_cosine", "clusters")
-    knn: KNNConfig = KNNConfig()
-    probe: ProbeConfig = ProbeConfig()
-    label_fractions: tuple[Share, ...] = Field(
-        (0.01, 0.05, 0.1, 1.0), min_length=1, description="shares of the training patients"
-    )
-    label_draws: int = Field(3, ge=1, description="draws of patients per share below 1")
-    lead_subsets: tuple[str, ...] = Field(
-        ("all", "limb", "I+II+V2", "II+V1", "II", "I"), min_length=1, description="leads joined by +, or groups"
-    )
-    regression: tuple[str, ...] = Field(
-        ("true_heart_rate", "true_pr_ms", "true_qrs_ms", "true_qt_ms", "age", "sex"),
-        min_length=1,
-        description="number columns of the store; one of only 0 and 1 is scored as a class",
-    )
-    impostor_pairs: int = Field(20_000, ge=1, description="pairs of two patients drawn for the biometrics")
-    survival: SurvivalConfig = SurvivalConfig()
     num_crops: int = Field(1, ge=1, description="evenly spaced windows per record, embeddings averaged")
     resamples: int = Field(1000, ge=1, description="patient-level bootstrap draws")
     min_positives: int = Field(
@@ -92,6 +44,48 @@ class EvaluateConfig(Section):
     batch_size: int = Field(64, ge=1)
     device: str = "auto"
     precision: Literal["fp32", "bf16"] = "fp32"
+
+    def settings(self, kind: type[S]) -> S:
+        """A protocol's settings, by their class: they stand in a section of their own or among the top-level keys."""
+        if isinstance(self, kind):
+            return self
+        for _, value in self:
+            if isinstance(value, kind):
+                return value
+        raise TypeError(f"no protocol of PROTOCOLS brings {kind.__name__}.")
+
+
+def _section(name: str, *parts: type[Section], doc: str | None = None, **fields: Any) -> type[Section]:
+    """One section that is each of `parts`, their keys in this order."""
+    bases = tuple(reversed(parts))  # pydantic lists the last base's keys first
+    return create_model(name, __base__=bases, __module__=__name__, __doc__=doc or parts[0].__doc__, **fields)
+
+
+def _build() -> type[Section]:
+    """`CommonSettings` with the settings of every protocol, each below its `section` or among the top-level keys."""
+    below: dict[str | None, list[type[Section]]] = {}
+    for protocol in PROTOCOLS.values():
+        kinds = below.setdefault(protocol.section, [])
+        if protocol.settings is not None and protocol.settings not in kinds:
+            kinds.append(protocol.settings)
+    top = below.pop(None, [])
+    sections = {
+        key: kinds[0] if len(kinds) == 1 else _section(f"{key.title()}Settings", *kinds)
+        for key, kinds in below.items()
+        if key is not None
+    }
+    doc = "`python -m <method>.evaluate`: an encoder on a task of a store. Choices on validation, test once."
+    fields = {key: (kind, kind()) for key, kind in sections.items()}
+    return _section("EvaluateConfig", CommonSettings, *top, doc=doc, **fields)
+
+
+if TYPE_CHECKING:
+
+    class EvaluateConfig(CommonSettings):
+        """`python -m <method>.evaluate`: an encoder on a task of a store. Choices on validation, test once."""
+
+else:
+    EvaluateConfig = _build()
 
 
 class EvaluatedConfig(Section):

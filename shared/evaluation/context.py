@@ -1,64 +1,52 @@
-"""What a protocol gets and gives: config, split, embeddings of every row, scores with intervals."""
+"""What a protocol gets and gives, and what it says of itself."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from shared.data.splits import Split
+from shared.config import Section
+from shared.data.splits import Labelled
 from shared.data.store import ECGStore
-from shared.data.tasks import Task
 from shared.embeddings import embed_cached
 from shared.errors import UserError
-from shared.evaluation.config import EvaluateConfig
 from shared.leads import subset_leads
-from shared.statistics.bootstrap import Resamples, difference_all, score_all
+from shared.statistics.bootstrap import Resamples
 from shared.statistics.interval import Scores
-from shared.statistics.metrics import choose_thresholds
 
-SCORED = (
-    "auroc_macro",
-    "auroc_weighted",
-    "auprc_macro",
-    "f1_macro",
-    "f1_weighted",
-    "sensitivity_at_95_macro",
-    "ece_macro",
-)
+if TYPE_CHECKING:  # the config is put together from the protocols, which stand on this module
+    from shared.evaluation.config import EvaluateConfig
+
+RANDOM = "random encoder"
+UNTUNED = "untuned encoder"
 
 
 @dataclass(frozen=True)
-class Context:
+class Context(Labelled):
     """What a protocol gets.
 
     Attributes:
         config: the evaluation's config.
-        store: the records.
-        task: labels of all records of the store.
-        indices: `[n]` store rows of the embeddings, in order.
-        split: positions within `indices`.
         rows: encoder name to embeddings `[n, D]`; the first is the one evaluated, `random encoder` is always there.
         resamples: of the test split, the same for all rows.
         out: the report folder.
         device: where to compute.
         encoders: encoder name to the encoder (a module that satisfies `embed.Encoder`), for protocols that embed anew.
+        baselines: rows that the others are compared with: the random encoder, then, for a tuned model, the untuned one.
     """
 
     config: EvaluateConfig
-    store: ECGStore
-    task: Task
-    indices: np.ndarray
-    split: Split
     rows: dict[str, np.ndarray]
     resamples: Resamples
     out: Path
     device: torch.device
     encoders: dict[str, Any] = field(default_factory=dict)
+    baselines: tuple[str, ...] = (RANDOM,)
 
     def embed(
         self,
@@ -67,7 +55,7 @@ class Context:
         store: ECGStore | None = None,
         indices: np.ndarray | None = None,
     ) -> np.ndarray:
-        """Embeddings `[n, D]` of a row under other circumstances, cached.
+        """Embeddings `[n, D]` of a row under other circumstances, cached; rows of one model are embedded in one pass.
 
         Args:
             row: a name in `encoders`.
@@ -93,20 +81,8 @@ class Context:
             device=self.device,
             dtype=torch.bfloat16 if self.config.precision == "bf16" else None,
             name=row.replace(" ", "-"),
+            others={name.replace(" ", "-"): e for name, e in self.encoders.items() if name != row},
         )
-
-    @property
-    def labels(self) -> np.ndarray:
-        """`[n, C]`, aligned with the embeddings."""
-        return self.task.labels[self.indices]
-
-    @property
-    def patients(self) -> np.ndarray:
-        """`[n]` patient names, aligned with the embeddings."""
-        return self.store.records.patient.to_numpy()[self.indices]
-
-
-RANDOM = "random encoder"
 
 
 @dataclass(frozen=True)
@@ -119,57 +95,43 @@ class Picture:
 
 @dataclass
 class Result:
-    """Scores of every row, and of every row minus the baseline.
+    """Scores of every row, and of rows minus baselines.
 
     Attributes:
         scores: row to metric to interval.
-        differences: row to metric to interval of `row − baseline`, same resamples.
+        differences: baseline to row to metric to interval of `row − baseline`, same resamples.
         predictions: row to test scores `[n_test, C]`, where the protocol predicts.
         notes: what a reader must know.
         figures: pictures already written below the report folder.
-        baseline: what the differences are to.
     """
 
     scores: dict[str, Scores]
-    differences: dict[str, Scores] = field(default_factory=dict)
+    differences: dict[str, dict[str, Scores]] = field(default_factory=dict)
     predictions: dict[str, np.ndarray] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     figures: list[Picture] = field(default_factory=list)
-    baseline: str = RANDOM
 
 
-def score_predictions(context: Context, predictions: dict[str, tuple[np.ndarray, np.ndarray]]) -> Result:
-    """Score every row's test predictions; F1 thresholds come from its validation predictions.
+@dataclass(frozen=True)
+class Protocol:
+    """An evaluation protocol: what it does, its settings, and how its metrics are called.
 
-    Args:
-        context: labels, resamples and class names.
-        predictions: row to `(val [n_val, C], test [n_test, C])`.
+    Attributes:
+        run: scores every row of a context; a UserError says why it cannot.
+        settings: the class of its settings; None: it has none of its own. A protocol asks for them by this class:
+            `context.config.settings(KNNSettings)`.
+        section: the key that its settings stand below in the config; None: they are top-level keys.
+        titles: metric to its name on the page. A metric is looked up by its whole name before any `@condition`, then by
+            what follows its last `/`.
+        main: the metrics that the page shows of this kind, in order; none: all of them. `metrics.json` has everything.
+        headlines: the few of them that are printed at the end, and as the gain over a baseline.
+        curve: where there is one score per condition: the title of its curve and what the conditions are.
     """
-    config, split, labels = context.config, context.split, context.labels
-    truth = labels[split.test]
-    thresholds = {name: choose_thresholds(labels[split.val], val) for name, (val, _) in predictions.items()}
-    common = {
-        "resamples": context.resamples,
-        "class_names": context.task.classes,
-        "metrics": SCORED,
-        "min_positives": config.min_positives,
-    }
-    scores = {
-        name: score_all(truth, test, thresholds=thresholds[name], **common)  # type: ignore[arg-type]
-        for name, (_, test) in predictions.items()
-    }
-    differences = {
-        name: difference_all(
-            truth,
-            test,
-            predictions[RANDOM][1],
-            thresholds=(thresholds[name], thresholds[RANDOM]),
-            **common,  # type: ignore[arg-type]
-        )
-        for name, (_, test) in predictions.items()
-        if name != RANDOM and RANDOM in predictions
-    }
-    first = next(iter(scores.values()))
-    left_out = first["auroc_macro"].get("left_out", {})
-    notes = [f"left out of the averages: {name} ({reason})" for name, reason in left_out.items()]
-    return Result(scores, differences, {name: test for name, (_, test) in predictions.items()}, notes)
+
+    run: Callable[[Context], Result]
+    settings: type[Section] | None = None
+    section: str | None = None
+    titles: Mapping[str, str] = field(default_factory=dict)
+    main: tuple[str, ...] = ()
+    headlines: tuple[str, ...] = ()
+    curve: tuple[str, str] | None = None

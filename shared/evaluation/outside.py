@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from shared.data.spec import InputSpec
 from shared.errors import UserError
 from shared.evaluation.config import EvaluateConfig
-from shared.evaluation.evaluate import evaluate
+from shared.evaluation.context import RANDOM
+from shared.evaluation.rows import Rows
 
 
 class OutsideEncoder(nn.Module):
@@ -146,8 +147,8 @@ def untrained(encoder: OutsideEncoder, seed: int) -> tuple[nn.Module, str]:
     return made, f"weights drawn anew by reset_parameters, {shuffled} tensors without it shuffled within themselves"
 
 
-def evaluate_outside(config: EvaluateConfig) -> Path:
-    """Evaluate the encoder that `encoder.module` names; returns the path of the report page.
+def outside_rows(config: EvaluateConfig) -> tuple[Rows, Path]:
+    """The rows of the encoder that `encoder.module` names, and where the report goes.
 
     Raises:
         UserError: weights beside a module, or no `out`.
@@ -161,5 +162,4 @@ def evaluate_outside(config: EvaluateConfig) -> Path:
         )
     encoder = load_outside(config.encoder.module)
     control, what = untrained(encoder, config.seed)
-    name, notes = config.encoder.module, (f"random encoder: {what}",)
-    return evaluate(encoder, control, config, config.out, name=name, notes=notes)
+    return Rows(config.encoder.module, encoder, control, notes=(f"{RANDOM}: {what}",)), config.out

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from shared.config import Section
 from shared.data.augment import OPERATIONS
 from shared.data.spec import DataConfig
-from shared.evaluation.config import EncoderConfig, EvaluateConfig, Share
+from shared.evaluation.config import EncoderConfig, EvaluateConfig
 from shared.optim import OptimConfig
 from shared.run import RunConfig
 
@@ -58,7 +58,9 @@ class FinetuneConfig(Section):
     test_folds: tuple[int, ...] = (10,)
     task: str = Field("ptbxl_superclass", description="a key of TASKS or a label column of the store")
     single_label: bool = Field(False, description="use only records with exactly one label; softmax and cross-entropy")
-    fraction: Share = Field(1.0, description="share of the training patients whose labels are used, stratified")
+    fraction: float = Field(
+        1.0, gt=0, le=1, description="share of the training patients whose labels are used, stratified"
+    )
     optim: FinetuneOptim = FinetuneOptim()
     drop_path: float = Field(0.1, ge=0, lt=1, description="rate of the encoder's last block; rises linearly from 0")
     head_norm: Literal["none", "batch"] = Field(
@@ -89,21 +91,23 @@ class FinetuneConfig(Section):
 
     def as_evaluation(self) -> EvaluateConfig:
         """The same task, splits and statistics as an evaluation's config."""
-        return EvaluateConfig(
-            out=self.run.out / "evaluation",
-            encoder=self.encoder,
-            store=self.data.store,
-            task=self.task,
-            single_label=self.single_label,
-            train_folds=self.data.folds or (),
-            val_folds=self.data.val_folds or (),
-            test_folds=self.test_folds,
-            protocols=("finetune",),
-            label_fractions=(self.fraction,),
-            label_draws=1,
-            num_crops=self.num_crops,
-            resamples=self.resamples,
-            min_positives=self.min_positives,
-            seed=self.run.seed,
-            device=self.run.device,
+        return EvaluateConfig.model_validate(
+            {
+                "out": self.run.out / "evaluation",
+                "encoder": self.encoder,
+                "store": self.data.store,
+                "task": self.task,
+                "single_label": self.single_label,
+                "train_folds": self.data.folds or (),
+                "val_folds": self.data.val_folds or (),
+                "test_folds": self.test_folds,
+                "protocols": ("finetune",),
+                "label_fractions": (self.fraction,),
+                "label_draws": 1,
+                "num_crops": self.num_crops,
+                "resamples": self.resamples,
+                "min_positives": self.min_positives,
+                "seed": self.run.seed,
+                "device": self.run.device,
+            }
         )

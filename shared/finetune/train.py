@@ -1,12 +1,13 @@
 """Fine-tune an encoder for a task: read a batch, augment, classify, step; the validation fold chooses the epoch.
 
-Both methods' `finetune.py` bring their encoder here. The test fold is scored once, at the end, beside a control.
+Both methods' `finetune.py` bring their encoder here, and have the predictions scored once, at the end, beside a control's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +15,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from shared.data.augment import OPERATIONS, rand_augment
-from shared.data.loader import EpochBatches, train_batches
-from shared.data.splits import draw_patients
+from shared.data.loader import TrainingBatches
+from shared.data.splits import Labelled, Split, draw_patients
 from shared.data.tasks import Task
 from shared.data.transforms import Preprocess
 from shared.errors import UserError
-from shared.evaluation.contamination import check_contamination
-from shared.evaluation.context import RANDOM, Context, Picture, score_predictions
-from shared.evaluation.evaluate import open_context, write_results
 from shared.finetune.classifier import Classifier, predict_store, with_drop_path
 from shared.finetune.config import AugmentConfig, FinetuneConfig, Mode
 from shared.leads import subset_leads
@@ -56,11 +53,40 @@ class Method:
     random: Callable[[nn.Module | None, int], nn.Module]
 
 
-def finetune(config: FinetuneConfig, method: Method) -> Path:
-    """Train, choose the epoch by validation AUROC, test once, and report; continues where the run folder left off.
+Predictions = tuple[np.ndarray, np.ndarray]
+"""Probabilities `[n_val, C]` and `[n_test, C]`."""
 
-    Returns:
-        The run folder; scores and page are in its `evaluation/`.
+
+@dataclass(frozen=True)
+class Finetuned:
+    """What fine-tuning leaves to be scored.
+
+    Attributes:
+        name: of the model.
+        split: as used: the training records cut to the labelled share.
+        predictions: of the model.
+        control: the mode that the control was trained in, and its predictions; None without one.
+        trained_on: the `data` section of the pretraining, where it is known.
+        notes: what a reader must know of the training.
+        is_main: whether this process reports.
+    """
+
+    name: str
+    split: Split
+    predictions: Predictions
+    control: tuple[str, Predictions] | None
+    trained_on: Mapping[str, Any] | None
+    notes: list[str]
+    is_main: bool
+
+
+def finetune(config: FinetuneConfig, method: Method, data: Labelled) -> Finetuned:
+    """Train, choose the epoch by validation AUROC, predict validation and test; continues where the run folder left off.
+
+    Args:
+        config: the run, the mode, the weights.
+        method: the encoders.
+        data: labelled records and their splits, as the config names them.
 
     Raises:
         UserError: no weights where the mode needs them, no usable labels, a validation fold with one class only.
@@ -80,58 +106,43 @@ def finetune(config: FinetuneConfig, method: Method) -> Path:
     untrained = method.random(pretrained, config.run.seed)
     start = untrained if config.mode == "scratch" or pretrained is None else pretrained
     config = config.model_copy(update={"model": start.config})
-    context, notes = make_context(config)
-    name = f"{method.name}, {config.mode}"
-    predictions = {}
+    data, notes = take_share(config, data)
+    control = None
     with Run(config.run, config, method.checkpoint) as run:
-        predictions[name] = fit(run, config, start, context)
+        predictions = fit(run, config, start, data)
         if config.control:
             out = config.run.model_copy(update={"out": config.run.out / "control"})
-            control = config.model_copy(update={"run": out, "mode": CONTROL_MODE[config.mode]})
-            with Run(control.run, control, method.checkpoint) as inner:
-                predictions[RANDOM] = fit(inner, control, untrained, context)
-        if run.is_main:
-            if config.control:
-                notes.append(f"{RANDOM}: {CONTROL_MODE[config.mode]} from random weights, otherwise trained the same")
-            else:
-                notes.append(f"control=false: no {RANDOM} row; compare with a run of mode=scratch")
-            if config.mode == "scratch":
-                notes.append("nothing was pretrained: no overlap with the test split to look for")
-            else:
-                notes += check_contamination(trained_on, context.store, context.indices[context.split.test])
-            curves = run.out / "figures" / "training.png"
-            figures = [Picture(curves, "Fine-tuning: what was logged along the way.")]
-            write_results(context, {"finetune": score_predictions(context, predictions)}, notes, name, figures)
-    return config.run.out
+            mode = CONTROL_MODE[config.mode]
+            other = config.model_copy(update={"run": out, "mode": mode})
+            with Run(other.run, other, method.checkpoint) as inner:
+                control = mode, fit(inner, other, untrained, data)
+        is_main = run.is_main
+    name = f"{method.name}, {config.mode}"
+    return Finetuned(name, data.split, predictions, control, trained_on, notes, is_main)
 
 
-def make_context(config: FinetuneConfig) -> tuple[Context, list[str]]:
-    """Task, splits and resamples; the training split is cut to the labelled share. Also notes for the report."""
-    evaluation = config.as_evaluation()
-    assert evaluation.out is not None
-    # The statistics are the CPU's; the model is where the run says.
-    context = open_context(evaluation, evaluation.out, torch.device("cpu"))
-    task, split = context.task, context.split
-    notes = []
+def take_share(config: FinetuneConfig, data: Labelled) -> tuple[Labelled, list[str]]:
+    """The training split cut to the labelled share, and notes for the report."""
+    notes, split = [], data.split
     if config.fraction < 1:
-        seed = (evaluation.seed, 0)
-        chosen = draw_patients(split.train, context.patients, context.labels, config.fraction, seed)
-        context = replace(context, split=replace(split, train=chosen))
+        chosen = draw_patients(split.train, data.patients, data.labels, config.fraction, (config.run.seed, 0))
+        split = replace(split, train=chosen)
         notes.append(f"{len(chosen)} training records: {100 * config.fraction:g} % of the patients, one draw")
-    never = [c for c, there in zip(task.classes, context.labels[split.train].any(axis=0), strict=True) if not there]
+    there = data.labels[split.train].any(axis=0)
+    never = [c for c, found in zip(data.task.classes, there, strict=True) if not found]
     if never:
         notes.append(f"no training record has {', '.join(never)}")
-    return context, notes
+    return replace(data, split=split), notes
 
 
-def fit(run: Run, config: FinetuneConfig, start: nn.Module, context: Context) -> tuple[np.ndarray, np.ndarray]:
+def fit(run: Run, config: FinetuneConfig, start: nn.Module, data: Labelled) -> Predictions:
     """Train a classifier on the encoder `start`; the best epoch on validation is the run's last checkpoint.
 
     Returns:
         Its probabilities `[n, C]` for the validation and the test records.
     """
-    store, task, optim = context.store, context.task, config.optim
-    train, val, test = (context.indices[rows] for rows in (context.split.train, context.split.val, context.split.test))
+    store, task, optim = data.store, data.task, config.optim
+    train, val, test = (data.indices[rows] for rows in (data.split.train, data.split.val, data.split.test))
     truth = torch.from_numpy(task.labels).to(run.device)
     leads = None
     if config.encoder.leads is not None:
@@ -139,26 +150,20 @@ def fit(run: Run, config: FinetuneConfig, start: nn.Module, context: Context) ->
     encoder, frozen = with_drop_path(start, config.drop_path), config.mode == "linear_probe"
     model = Classifier(encoder, len(task.classes), frozen, config.head_norm)
     spec = model.input_spec.with_leads(leads)
-    wrapped, preprocess = run.wrap(model), Preprocess(spec).to(run.device)
-    batch_size = run.share_of(min(optim.batch_size, len(train)))
-    ranks: dict[str, Any] = {"seed": config.run.seed, "rank": run.rank, "world_size": run.world_size}
-    steps_per_epoch = len(EpochBatches(store, train, spec, batch_size, epoch=0, **ranks))
+    wrapped, preprocess = run.wrap(model), Preprocess(spec, store.scale).to(run.device)
+    batches = TrainingBatches(store, train, spec, run.share_of(min(optim.batch_size, len(train))), **run.loading)
     optimizer = make_optimizer(model, optim, optim.layer_decay)
-    schedule = make_schedule(optimizer, optim, steps_per_epoch)
-    options: dict[str, Any] = {"leads": leads, "num_crops": config.num_crops, "device": run.device}
+    schedule = make_schedule(optimizer, optim, batches.steps)
+    predict = partial(predict_store, model, store, leads=leads, num_crops=config.num_crops, device=run.device)
     best = Best()
-    step = run.resume(model, optimizer=optimizer, best=best)
+    run.resume(model, optimizer=optimizer, best=best)
 
-    for epoch in range(step // steps_per_epoch, optim.epochs):
-        if best.stale(epoch, config.patience):
+    for epoch in run.epochs(optim.epochs, batches.steps, batches):
+        if best.stale(epoch.number, config.patience):
             break
-        batches = EpochBatches(store, train, spec, batch_size, epoch=epoch, **ranks)
-        loader = train_batches(batches, step % steps_per_epoch, config.run.num_workers, run.device.type == "cuda")
-        progress = tqdm(loader, f"epoch {epoch + 1}/{optim.epochs}", unit="step", disable=run.quiet)
-        epoch_loss = torch.zeros((), device=run.device)
-        for signals, indices in progress:
-            generator = run.begin_step(step)
-            schedule.step_update(step)
+        for signals, indices in epoch:
+            generator = run.begin_step()
+            schedule.step_update(run.step)
             model.train()
             ecg = preprocess(signals.to(run.device, non_blocking=True))
             ecg = augment(ecg, config.augment, generator, len(spec.leads))
@@ -166,29 +171,22 @@ def fit(run: Run, config: FinetuneConfig, start: nn.Module, context: Context) ->
                 loss = classification_loss(wrapped(ecg, leads), truth[indices.to(run.device)], config.single_label)
             run.scaler.scale(loss).backward()
             run.update(model, optimizer, optim.clip_grad)
-            epoch_loss += loss.detach()
-            step += 1
-            if run.check_signal():
-                run.save(model, step, optimizer=optimizer, best=best)
-                raise run.stop()
-        values = run.mean_over_ranks({"epoch_loss": epoch_loss / max(len(loader), 1)})
-        require_finite(values["epoch_loss"], step)
-        logits = predict_store(model, store, val, dtype=run.amp_dtype, **options)
+            epoch.add(epoch_loss=loss)
+        values = run.mean_over_ranks(epoch.means())
+        require_finite(values["epoch_loss"], run.step)
         # The ranks must agree to the bit on when to stop.
-        score = run.mean_over_ranks({"val_auroc": validation_auroc(task, task.labels[val], logits)})["val_auroc"]
-        best.offer(score, epoch + 1, model)
-        run.log(step, epoch=epoch + 1, **values, val_auroc=score, lr=optimizer.param_groups[-1]["lr"])
+        score = validation_auroc(task, task.labels[val], predict(val, dtype=run.amp_dtype))
+        values |= run.mean_over_ranks({"val_auroc": score})
+        best.offer(values["val_auroc"], epoch.number + 1, model)
+        run.log(run.step, epoch=epoch.number + 1, **values, lr=optimizer.param_groups[-1]["lr"])
         if run.is_main:
-            print(f"epoch {epoch + 1}/{optim.epochs}: loss {values['epoch_loss']:.4f}, validation AUROC {score:.4f}")
-        if (epoch + 1) % config.run.checkpoint_every == 0:
-            run.save(model, step, optimizer=optimizer, best=best)
+            shown = f"loss {values['epoch_loss']:.4f}, validation AUROC {values['val_auroc']:.4f}"
+            print(f"epoch {epoch.number + 1}/{epoch.of}: {shown}")
 
-    best.restore(run, model, optimizer, step)
+    best.restore(run, model)
     if run.is_main:
         plot_log(run.out / "figures" / "training.png", run.out / "log.jsonl", CURVES)
-    scores = [
-        torch.from_numpy(predict_store(model, store, rows, dtype=run.amp_dtype, **options)) for rows in (val, test)
-    ]
+    scores = [torch.from_numpy(predict(rows, dtype=run.amp_dtype)) for rows in (val, test)]
     val_scores, test_scores = ((s.softmax(1) if config.single_label else s.sigmoid()).numpy() for s in scores)
     return val_scores, test_scores
 

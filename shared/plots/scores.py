@@ -15,11 +15,6 @@ from shared.statistics.interval import Interval, Scores
 
 MOST_CLASSES = 12
 """More classes than this make unreadable panels; the most frequent ones are drawn."""
-CONDITIONS = {
-    "label_fractions": ("Label efficiency", "share of training patients"),
-    "reduced_leads": ("Reduced leads", "leads the encoder sees"),
-}
-"""Protocols with one score per condition, drawn as curves over the conditions; their titles and axes."""
 
 
 def frequent_classes(truth: np.ndarray) -> list[int]:
@@ -113,18 +108,18 @@ def plot_confusion(
     return True
 
 
-def plot_conditions(path: Path, protocol: str, rows: Mapping[str, Scores]) -> bool:
-    """Macro AUROC of every run over the conditions of `label_fractions` or `reduced_leads`.
+def plot_conditions(path: Path, title: str, xlabel: str, rows: Mapping[str, Scores]) -> bool:
+    """Macro AUROC of every run over the conditions of a protocol that has one score per condition.
 
     Args:
         path: PNG to write.
-        protocol: a key of `CONDITIONS`.
+        title: of the curve.
+        xlabel: what the conditions are.
         rows: run to its scores, `metric@condition`.
 
     Returns:
         Whether there was something to draw.
     """
-    title, xlabel = CONDITIONS[protocol]
     panels = {}
     for panel, metric in ((title, "auroc_macro@"), (f"{title}, kNN", "knn/auroc_macro@")):
         curves = {

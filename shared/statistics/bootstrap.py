@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from shared.errors import UserError
 from shared.statistics.interval import Interval, bootstrap_interval, paired_difference
 from shared.statistics.metrics import METRICS, Array, average_classes, check_inputs, decide
 from shared.statistics.regression import REGRESSION
@@ -31,19 +32,19 @@ class Resamples:
         seed: the same patients, num and seed give the same draws to the bit.
 
     Raises:
-        ValueError: missing patients, fewer than two patients, no resamples.
+        UserError: missing patients, fewer than two patients, no resamples.
     """
 
     def __init__(self, patients: npt.ArrayLike | pd.Series, num: int = 1000, seed: int = 0) -> None:
         codes, found = pd.factorize(np.asarray(patients))
         missing = codes < 0
         if missing.any():
-            raise ValueError(
+            raise UserError(
                 f"{int(missing.sum())} of {len(codes)} records have no patient, first row {int(missing.argmax())}; "
                 "expected one per record. Where patients are unknown give the record's own name."
             )
         if len(found) < 2 or num < 1:
-            raise ValueError(
+            raise UserError(
                 f"{len(found)} patients and {num} resamples given; expected at least 2 patients and 1 resample. "
                 "Score more patients."
             )
@@ -87,7 +88,8 @@ def find_left_out(
         *thresholds: `[C]` each; a class with a NaN threshold is left out.
 
     Raises:
-        ValueError: names that do not fit, `min_positives` below 1, or no class left.
+        UserError: no class is left.
+        ValueError: names that do not fit, `min_positives` below 1.
     """
     labels = np.asarray(labels)
     if len(class_names) != labels.shape[1] or min_positives < 1:
@@ -107,7 +109,7 @@ def find_left_out(
             reasons[name] = "no positive in validation to choose a threshold from"
     if len(reasons) == len(class_names):
         listed = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
-        raise ValueError(
+        raise UserError(
             f"no class can be scored ({listed}); expected at least one class with both positives and negatives. "
             "Choose another task, more records, or a lower min_positives."
         )
@@ -210,7 +212,8 @@ def score_all(
         metric: value, low, high, n and, for averages that miss some class, left_out.
 
     Raises:
-        ValueError: what `check_inputs` and `find_left_out` refuse, an unknown metric, missing thresholds.
+        UserError, ValueError: what `check_inputs` and `find_left_out` refuse.
+        ValueError: an unknown metric, missing thresholds.
     """
     labels, scores = np.asarray(labels), np.asarray(scores)
     check_inputs(labels, scores, None)

@@ -17,6 +17,7 @@ from sklearn.metrics import pairwise_distances_chunked
 from sklearn.metrics.cluster import expected_mutual_information
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+from shared.errors import UserError
 from shared.statistics.bootstrap import Resamples
 from shared.statistics.interval import Interval, bootstrap_interval, paired_difference
 from shared.statistics.metrics import Array, check_finite
@@ -63,7 +64,8 @@ def score_clusters(
         `kmeans/nmi`, `kmeans/ami`, `kmeans/ari`, each with value, low, high, n.
 
     Raises:
-        ValueError: fewer than two classes, NaN or infinite embeddings, too few records, `standardize` without `train`.
+        UserError: fewer than two classes, NaN, infinite or equal embeddings, too few records.
+        ValueError: shapes that disagree, `standardize` without `train`.
     """
     values, counts = cluster_values(
         embeddings,
@@ -142,12 +144,12 @@ def _select(x: Array, labels: Array, standardize: bool, train: npt.ArrayLike | N
     used = np.flatnonzero((labels != 0).sum(axis=1) == 1)
     present, classes = np.unique((labels[used] != 0).argmax(axis=1), return_inverse=True)
     if len(present) < 2:
-        raise ValueError(
+        raise UserError(
             f"{len(present)} classes among the {len(used)} of {len(labels)} records with exactly one label; clusters "
             "need at least two. Choose another task or more records."
         )
     if len(used) <= len(present):
-        raise ValueError(
+        raise UserError(
             f"{len(used)} records with exactly one label given for {len(present)} classes; clusters need more "
             "records than classes"
         )
@@ -168,7 +170,7 @@ def _select(x: Array, labels: Array, standardize: bool, train: npt.ArrayLike | N
 def assign_kmeans(x: Array, num_clusters: int, seed: int = 0) -> Array:
     """Return k-means clusters int `[n]`, numbered without gaps, the best of ten starts."""
     if (x == x[0]).all():
-        raise ValueError(
+        raise UserError(
             f"all {len(x)} embeddings are equal; expected at least two different ones. The encoder has collapsed, or "
             "it was given constant input."
         )
@@ -189,7 +191,7 @@ def silhouette_samples(x: Array, partitions: dict[str, Array]) -> dict[str, Arra
         name to float64 `[n]`; 0 for a record that is alone in its cluster. Blocks of 256 MiB, never `[n, n]`.
 
     Raises:
-        ValueError: a partition with one cluster, or with as many as records.
+        UserError: a partition with one cluster, or with as many as records.
 
     Source: Rousseeuw 1987; equal to `sklearn.metrics.silhouette_samples`.
     """
@@ -198,7 +200,7 @@ def silhouette_samples(x: Array, partitions: dict[str, Array]) -> dict[str, Arra
         members[name] = np.eye(int(clusters.max()) + 1)[clusters]  # [n, K]
         num_clusters = int((members[name].sum(axis=0) > 0).sum())
         if not 2 <= num_clusters < len(x):
-            raise ValueError(
+            raise UserError(
                 f"{num_clusters} clusters of {len(x)} records given ({name}); a silhouette expects at least 2 "
                 "clusters and fewer clusters than records. Raise max_points or choose another task."
             )

@@ -15,6 +15,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from shared.errors import UserError
+
 Embeddings = Tensor | npt.NDArray[Any]  # [n, D]; numpy memory maps are read block by block
 DISTANCES = ("euclidean", "cosine")
 MAX_BYTES = 2**29
@@ -54,7 +56,8 @@ def knn_scores(
         float32 `[m, C]` in 0 … 1.
 
     Raises:
-        ValueError: fewer records than k, NaN or infinite embeddings, shapes that disagree, labels other than 0 and 1.
+        UserError: fewer records than k, NaN or infinite embeddings.
+        ValueError: shapes that disagree, labels other than 0 and 1.
 
     Source: cosine votes as in Wu et al. 2018, sec. 3.4; here a neighbour with several labels votes for each of them.
     """
@@ -142,7 +145,7 @@ def nearest_neighbours(
     short = torch.isinf(distances).any(dim=1)
     if short.any():
         left = int((~torch.isinf(distances)).sum(dim=1).min())
-        raise ValueError(
+        raise UserError(
             f"{int(short.sum())} of {len(query)} queries have fewer than k={k} neighbours outside their own group "
             f"(one has {left}), first row {int(short.int().argmax())}; expected at least k. Lower k or give "
             "more train records."
@@ -166,7 +169,7 @@ def _check(train: Embeddings, query: Embeddings, k: int, metric: str, exclude_se
         )
     available = len(train) - int(exclude_self)
     if not 1 <= k <= available:
-        raise ValueError(
+        raise UserError(
             f"k={k} neighbours asked of {available} train records; expected k from 1 to {available}. "
             "Lower k or give more train records."
         )
@@ -229,7 +232,7 @@ def _check_finite_and_average(embeddings: Embeddings, what: str, step: int) -> T
             num_bad, first = num_bad + int(bad.sum()), first if first >= 0 else rows.start + int(bad.int().argmax())
         total += part.sum(dim=0, dtype=torch.float64)
     if num_bad:
-        raise ValueError(
+        raise UserError(
             f"{what} embeddings hold NaN or infinity in {num_bad} of {len(embeddings)} rows, first in row {first}; "
             "expected finite numbers. Check the encoder and its input, or leave these records out."
         )

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from shared.errors import UserError
+
 Array = NDArray[Any]
 
 SPECIFICITY = 0.95
@@ -22,10 +24,10 @@ CALIBRATION_BINS = 15
 
 
 def check_finite(values: Array, what: str) -> None:
-    """Refuse NaN and infinity in `values [n, ...]` with a ValueError that says how many rows and which is the first."""
+    """Refuse NaN and infinity in `values [n, ...]` with a UserError that says how many rows and which is the first."""
     bad = ~np.isfinite(values).reshape(len(values), -1).all(axis=1)
     if bad.any():
-        raise ValueError(
+        raise UserError(
             f"{what} hold NaN or infinity in {int(bad.sum())} of {len(values)} rows, first in row {int(bad.argmax())}; "
             "expected finite numbers. Check the encoder and its input, or leave these records out."
         )
@@ -35,7 +37,8 @@ def check_inputs(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None
     """Return labels as bool `[n, C]`, scores as float64 `[n, C]` and weights `[R, n]`, all checked.
 
     Raises:
-        ValueError: shapes that disagree, labels other than 0 and 1, scores that are not finite, negative weights.
+        UserError: scores that are not finite.
+        ValueError: shapes that disagree, labels other than 0 and 1, negative weights.
     """
     labels, scores = np.asarray(labels), np.asarray(scores, dtype=np.float64)
     if labels.ndim != 2 or labels.shape != scores.shape or not labels.size:

@@ -110,8 +110,8 @@ def fit_logistic(
         device: where to solve.
 
     Raises:
-        ValueError: shapes that disagree, features that are not finite, no strength, a record without exactly one class
-            where `softmax` is asked for.
+        UserError: features that are not finite.
+        ValueError: shapes that disagree, no strength, a record without exactly one class where `softmax` is asked for.
 
     Warns:
         ConvergenceWarning: the solver ran out of passes.
@@ -167,7 +167,8 @@ def fit_ridge(
         device: where to solve.
 
     Raises:
-        ValueError: shapes that disagree, values that are not finite, no strength.
+        UserError: values that are not finite.
+        ValueError: shapes that disagree, no strength.
     """
     train, val = np.asarray(train), np.asarray(val)
     y, y_val = (np.asarray(t, dtype=np.float64)[:, None] for t in (targets, val_targets))

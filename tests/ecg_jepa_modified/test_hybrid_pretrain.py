@@ -13,7 +13,8 @@ import torch
 
 from ecg_jepa_modified.config import ModelConfig, PretrainConfig
 from ecg_jepa_modified.evaluate import load_encoder, random_encoder, run_evaluation
-from ecg_jepa_modified.finetune import FinetuneConfig, method
+from ecg_jepa_modified.finetune import FinetuneConfig
+from ecg_jepa_modified.finetune import run as run_finetuning
 from ecg_jepa_modified.hybrid import HybridEncoder, fit_features
 from ecg_jepa_modified.model import ECGJEPA, make_encoder
 from ecg_jepa_modified.pretrain import pretrain
@@ -23,7 +24,6 @@ from shared.data.prepare import choose_config, prepare
 from shared.data.store import ECGStore, StoreError, feature_shard
 from shared.errors import UserError
 from shared.evaluation.config import EvaluateConfig
-from shared.finetune.train import finetune
 from shared.measurements.catalog import FEATURES
 from shared.run import Run, Stop
 from tests.ecg_jepa_modified.test_pretrain import SMALL, final_weights
@@ -236,12 +236,12 @@ def test_fine_tuning_takes_the_features(finished: Path, store: Path, tmp_path: P
     ]
     settings += ["resamples=20", "min_positives=1", "num_crops=1"]
     config = load_config(FinetuneConfig, None, [*settings, f"run.out={tmp_path / 'a'}", f"encoder.weights={finished}"])
-    out = finetune(config, method(config))
+    out = run_finetuning(config)
     encoder, trained = load_encoder(out)
     assert isinstance(encoder, HybridEncoder) and trained["mode"] == "finetune"
     sizes = ["model.size=tiny", "model.input.features=heart_rate,st_deviation", "model.input.num_samples=1000"]
     more = [*settings, *sizes, "mode=scratch", "control=false", f"run.out={tmp_path / 'b'}"]
     config = load_config(FinetuneConfig, None, more)
-    encoder, _ = load_encoder(finetune(config, method(config)))
+    encoder, _ = load_encoder(run_finetuning(config))
     assert isinstance(encoder, HybridEncoder) and encoder.rows[-2:] == ("heart_rate", "st_deviation")
     assert float(encoder.feature_embed.scaler.scale[0]) not in (0.0, 1.0)

@@ -8,12 +8,15 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
+from shared.config import Section
 from shared.data.loader import eval_batches
 from shared.data.transforms import Preprocess
 from shared.errors import UserError
-from shared.evaluation.context import Context, Result, score_predictions
+from shared.evaluation.context import Context, Protocol, Result
+from shared.evaluation.scoring import CLASSIFICATION, CLASSIFICATION_HEADLINES, score_predictions
 from shared.leads import subset_leads
 from shared.statistics.metrics import Array
 
@@ -21,6 +24,13 @@ PATIENCE = 5
 WEIGHT_DECAY = 0.01
 HELD_BYTES = 2**30
 """Tokens are kept in float16 up to this size; beyond it they are computed anew in every epoch."""
+
+
+class AttentiveProbeSettings(Section):
+    """The attentive probe."""
+
+    attentive_epochs: int = Field(30, ge=1, description="at most; stops 5 epochs after the best on validation")
+    attentive_lr: float = Field(1e-3, gt=0)
 
 
 class AttentiveProbe(nn.Module):
@@ -131,14 +141,14 @@ def attentive_probe(context: Context) -> Result:
                 "Use linear_probe, or add the method."
             )
         tokens = read_tokens(context, row)
-        config = context.config.probe
+        settings = context.config.settings(AttentiveProbeSettings)
         probe = fit_attentive_probe(
             tokens,
             context.labels,
             context.split.train,
             context.split.val,
-            epochs=config.attentive_epochs,
-            lr=config.attentive_lr,
+            epochs=settings.attentive_epochs,
+            lr=settings.attentive_lr,
             seed=context.config.seed,
             device=context.device,
         )
@@ -153,7 +163,7 @@ def read_tokens(context: Context, row: str) -> Tokens:
     if config.encoder.leads is not None:
         leads = subset_leads(config.encoder.leads, encoder.input_spec.leads)
     spec = encoder.input_spec.with_leads(leads)
-    preprocess = Preprocess(spec).to(context.device)
+    preprocess = Preprocess(spec, context.store.scale).to(context.device)
     encoder.to(context.device).eval()
 
     def compute(positions: Array) -> Iterator[tuple[Array, Tensor]]:
@@ -176,3 +186,8 @@ def read_tokens(context: Context, row: str) -> Tokens:
             yield part, held[part].float()
 
     return look_up
+
+
+ATTENTIVE_PROBE = Protocol(
+    attentive_probe, AttentiveProbeSettings, "probe", CLASSIFICATION, tuple(CLASSIFICATION), CLASSIFICATION_HEADLINES
+)

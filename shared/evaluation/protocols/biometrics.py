@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
+from pydantic import Field
 
-from shared.evaluation.context import RANDOM, Context, Picture, Result
-from shared.plots.charts import COLOURS, save
-from shared.statistics.interval import bootstrap_interval, paired_difference
+from shared.config import Section
+from shared.errors import UserError
+from shared.evaluation.context import Context, Picture, Protocol, Result
+from shared.evaluation.scoring import score_values
 from shared.statistics.knn import nearest_neighbours
 from shared.statistics.metrics import Array
 
@@ -19,6 +20,12 @@ SHRINKAGES = (1e-4, 1e-3, 1e-2)
 MIN_PATIENTS = 10
 """Training patients with several records needed to learn what varies within a patient."""
 VALUES_PER_BLOCK = 2**22
+
+
+class BiometricsSettings(Section):
+    """Pairs of records."""
+
+    impostor_pairs: int = Field(20_000, ge=1, description="pairs of two patients drawn for the biometrics")
 
 
 def biometrics(context: Context) -> Result:
@@ -32,19 +39,19 @@ def biometrics(context: Context) -> Result:
     an impostor pair as often as both draws meet.
 
     Raises:
-        ValueError: fewer than two test patients with two records.
+        UserError: fewer than two test patients with two records.
     """
-    split = context.split
+    split, most = context.split, context.config.settings(BiometricsSettings).impostor_pairs
     used = distinct(context, split.test)
     patients = pd.factorize(context.patients[used])[0]
     probes = np.flatnonzero(np.bincount(patients)[patients] > 1)
     num_repeated = len(np.unique(patients[probes]))
     if num_repeated < 2:
-        raise ValueError(
+        raise UserError(
             f"{num_repeated} test patients have two or more different records; biometrics expects at least two such "
             "patients. Use a store with several records or segments per patient."
         )
-    pairs = draw_pairs(patients, context.config.impostor_pairs, context.config.seed)
+    pairs = draw_pairs(patients, most, context.config.seed)
     genuine = pairs[2]
     values: dict[str, dict[str, Array]] = {row: {} for row in context.rows}
     similar: dict[str, Array] = {}
@@ -58,25 +65,14 @@ def biometrics(context: Context) -> Result:
     path = context.out / "figures" / "biometrics.png"
     plot_verification(path, similar, genuine)
     counts = {m: len(probes) if m.endswith("rank_1") else len(genuine) for m in next(iter(values.values()))}
-    return Result(
-        {row: {m: bootstrap_interval(v, counts[m]) for m, v in of_row.items()} for row, of_row in values.items()},
-        {
-            row: {m: paired_difference(v, values[RANDOM][m], counts[m]) for m, v in of_row.items()}
-            for row, of_row in values.items()
-            if row != RANDOM and RANDOM in values
-        },
-        notes=[
-            f"biometrics: {int(genuine.sum())} genuine pairs of {num_repeated} test patients, {int((~genuine).sum())} "
-            f"impostor pairs (a random sample of at most {context.config.impostor_pairs}); rank-1 among {len(used)} records"
-        ],
-        figures=[
-            Picture(
-                path,
-                "Same patient or not: true against false accepts, and how similar both kinds of pairs are"
-                f"{' (after wccn)' if learned is not None else ''}.",
-            )
-        ],
-    )
+    result = score_values(context, values, counts)
+    result.notes = [
+        f"biometrics: {int(genuine.sum())} genuine pairs of {num_repeated} test patients, {int((~genuine).sum())} "
+        f"impostor pairs (a random sample of at most {most}); rank-1 among {len(used)} records"
+    ]
+    caption = "Same patient or not: true against false accepts, and how similar both kinds of pairs are"
+    result.figures = [Picture(path, f"{caption}{' (after wccn)' if learned is not None else ''}.")]
+    return result
 
 
 def score_vectors(
@@ -127,7 +123,8 @@ def learn_map(context: Context, centred: Array) -> Array | None:
     val_groups = pd.factorize(context.patients[val])[0]
     if (np.bincount(val_groups) > 1).sum() < 2:
         return maps[len(maps) // 2]
-    first, second, genuine = draw_pairs(val_groups, context.config.impostor_pairs, context.config.seed)
+    most = context.config.settings(BiometricsSettings).impostor_pairs
+    first, second, genuine = draw_pairs(val_groups, most, context.config.seed)
     once = np.ones((1, len(val)), dtype=np.uint8)
     aurocs = [
         verify(cosine(centred[val] @ turn, first, second), genuine, first, second, once)["auroc"][0] for turn in maps
@@ -241,6 +238,10 @@ def _verify_block(positive: Array, negative: Array, ends: Array) -> dict[str, Ar
 
 def plot_verification(path: Path, similar: dict[str, Array], genuine: Array) -> None:
     """ROC of every row (false accepts on a logarithmic axis), and each row's similarities of both kinds of pairs."""
+    from matplotlib.figure import Figure
+
+    from shared.plots.charts import COLOURS, save
+
     figure = Figure(figsize=(4.3 + 3.6 * len(similar), 4.0), layout="constrained")
     panels = figure.subplots(1, 1 + len(similar), squeeze=False, width_ratios=[1.2] + [1] * len(similar))[0]
     lowest = 1 / max(1, int((~genuine).sum()))
@@ -263,3 +264,15 @@ def plot_verification(path: Path, similar: dict[str, Array], genuine: Array) -> 
     panels[0].set_ylabel("true accepts", fontsize=9)
     panels[0].legend(fontsize=8, frameon=False)
     save(figure, path)
+
+
+BIOMETRICS = Protocol(
+    biometrics,
+    BiometricsSettings,
+    titles={
+        "auroc": "AUROC",
+        "eer": "equal error rate ↓",
+        "tar_at_1_far": "true accepts at 1 % false accepts",
+        "rank_1": "rank-1 identification",
+    },
+)

@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import numpy as np
+from pydantic import Field
 
-from shared.evaluation.context import Context, Result, score_predictions
+from shared.config import Section
+from shared.evaluation.context import Context, Protocol, Result
+from shared.evaluation.scoring import CLASSIFICATION, CLASSIFICATION_HEADLINES, score_predictions
 from shared.statistics.knn import knn_scores
+
+
+class KNNSettings(Section):
+    """k nearest neighbours."""
+
+    k: int = Field(20, ge=1)
+    temperature: float = Field(0.07, gt=0, description="of the cosine votes")
 
 
 def knn(context: Context) -> Result:
@@ -19,7 +29,7 @@ def knn_cosine(context: Context) -> Result:
 
 
 def _knn(context: Context, metric: str) -> Result:
-    split, labels, settings = context.split, context.labels, context.config.knn
+    split, labels, settings = context.split, context.labels, context.config.settings(KNNSettings)
 
     def predict(embeddings: np.ndarray, rows: np.ndarray) -> np.ndarray:
         return knn_scores(
@@ -34,3 +44,7 @@ def _knn(context: Context, metric: str) -> Result:
 
     predictions = {name: (predict(e, split.val), predict(e, split.test)) for name, e in context.rows.items()}
     return score_predictions(context, predictions)
+
+
+KNN = Protocol(knn, KNNSettings, "knn", CLASSIFICATION, tuple(CLASSIFICATION), CLASSIFICATION_HEADLINES)
+KNN_COSINE = Protocol(knn_cosine, KNNSettings, "knn", CLASSIFICATION, tuple(CLASSIFICATION), CLASSIFICATION_HEADLINES)

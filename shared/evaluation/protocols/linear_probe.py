@@ -2,9 +2,27 @@
 
 from __future__ import annotations
 
-from shared.evaluation.context import Context, Result, score_predictions
+from typing import TYPE_CHECKING
+
+from pydantic import Field, PositiveFloat
+
+from shared.config import Section
+from shared.evaluation.context import Context, Protocol, Result
+from shared.evaluation.scoring import CLASSIFICATION, CLASSIFICATION_HEADLINES, score_predictions
 from shared.statistics.metrics import Array
-from shared.statistics.probe import LinearProbe, fit_logistic
+
+if TYPE_CHECKING:
+    from shared.statistics.probe import LinearProbe
+
+
+class LinearProbeSettings(Section):
+    """Linear probes: classes by logistic regression, numbers by ridge."""
+
+    l2: tuple[PositiveFloat, ...] = Field(
+        (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0),
+        min_length=1,
+        description="strengths tried: mean loss + l2/2 |w|^2 on standardised features; validation chooses",
+    )
 
 
 def linear_probe(context: Context) -> Result:
@@ -27,13 +45,20 @@ def linear_probe(context: Context) -> Result:
 
 def fit_row(context: Context, embeddings: Array, train: Array) -> LinearProbe:
     """The linear probe of one encoder from the training positions `train`, as the config says."""
+    from shared.statistics.probe import fit_logistic
+
     val, labels = context.split.val, context.labels
     return fit_logistic(
         embeddings[train],
         labels[train],
         embeddings[val],
         labels[val],
-        context.config.probe.l2,
+        context.config.settings(LinearProbeSettings).l2,
         softmax=context.config.single_label,
         device=context.device,
     )
+
+
+LINEAR_PROBE = Protocol(
+    linear_probe, LinearProbeSettings, "probe", CLASSIFICATION, tuple(CLASSIFICATION), CLASSIFICATION_HEADLINES
+)

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from shared.data.store import ECGStore
-from shared.evaluation.context import RANDOM, Context, Result
+from shared.evaluation.context import Context, Protocol, Result
 from shared.evaluation.protocols.robustness import DisturbedStore, add_white_noise
-from shared.statistics.interval import bootstrap_interval, paired_difference
+from shared.evaluation.scoring import score_values
 from shared.statistics.metrics import Array, check_finite
 from shared.statistics.pairs import sum_pairs
 from shared.statistics.spectrum import alpha_req, effective_rank
@@ -64,23 +64,9 @@ def quality(context: Context) -> Result:
         f"quality: RankMe is at most {min(dim, len(test))} here; intervals of RankMe and alpha-ReQ from "
         f"{min(SPECTRUM_RESAMPLES, context.resamples.num)} resamples"
     )
-    moved = ("rankme", "alpha_req")
-    return Result(
-        {
-            row: {m: bootstrap_interval(v, len(test), recentre=m in moved) for m, v in of_row.items()}
-            for row, of_row in values.items()
-        },
-        {
-            row: {
-                m: paired_difference(v, values[RANDOM][m], len(test), recentre=m in moved)
-                for m, v in of_row.items()
-                if m in values[RANDOM]
-            }
-            for row, of_row in values.items()
-            if row != RANDOM and RANDOM in values
-        },
-        notes=notes,
-    )
+    result = score_values(context, values, len(test), recentre=("rankme", "alpha_req"))
+    result.notes = notes
+    return result
 
 
 def normalise(x: Array) -> Array:
@@ -139,3 +125,14 @@ def two_views(context: Context, row: str) -> tuple[Array, Array, str]:
         context.embed(row, store=noisy, indices=indices),
         f"a record and itself with white noise at {JITTER_DB:g} dB",
     )
+
+
+QUALITY = Protocol(
+    quality,
+    titles={
+        "rankme": "RankMe ↑",
+        "alpha_req": "alpha-ReQ (near 1 is best)",
+        "alignment": "alignment ↓",
+        "uniformity": "uniformity ↓",
+    },
+)

@@ -4,31 +4,44 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pydantic import Field
+
+from shared.config import Section
 from shared.errors import UserError
-from shared.evaluation.conditions import Draws, curve, score_conditions
-from shared.evaluation.context import Context, Picture, Result
+from shared.evaluation.conditions import CONDITION_TITLES, Draws, curve, score_conditions
+from shared.evaluation.context import Context, Picture, Protocol, Result
 from shared.evaluation.protocols.linear_probe import fit_row
 from shared.leads import GROUPS, canonical_lead, parse_leads
-from shared.plots.scores import plot_curves
+
+
+class ReducedLeadsSettings(Section):
+    """Lead subsets."""
+
+    lead_subsets: tuple[str, ...] = Field(
+        ("all", "limb", "I+II+V2", "II+V1", "II", "I"), min_length=1, description="leads joined by +, or groups"
+    )
 
 
 def reduced_leads(context: Context) -> Result:
     """A linear probe on embeddings from each lead subset; the encoder sees that subset in training and test alike.
 
     Raises:
-        UserError: an unknown lead, or an encoder that cannot embed anew.
+        UserError: an unknown lead, no subset within the encoder's leads, or an encoder that cannot embed anew.
     """
+    from shared.plots.scores import plot_curves
+
     if not context.encoders:
         raise UserError("reduced_leads must embed anew with fewer leads, but the encoders are not at hand.")
     own = next(iter(context.encoders.values())).input_spec.leads
-    subsets, notes = find_subsets(context.config.lead_subsets, own)
+    asked = context.config.settings(ReducedLeadsSettings).lead_subsets
+    subsets, notes = find_subsets(asked, own)
     if next(iter(context.encoders.values())).input_spec.features:
         notes.append(
             "reduced_leads: the features stay as measured on the whole record, in lead II where it can be used"
         )
     if not subsets:
         there = ", ".join(own) or "an encoder without leads"
-        raise ValueError(f"none of lead_subsets {', '.join(context.config.lead_subsets)} is within {there}.")
+        raise UserError(f"none of lead_subsets {', '.join(asked)} is within {there}.")
     predictions: dict[str, dict[str, Draws]] = {}
     for row in context.rows:
         predictions[row] = {}
@@ -40,7 +53,7 @@ def reduced_leads(context: Context) -> Result:
     result.notes += notes
     path = context.out / "figures" / "reduced_leads.png"
     rows = {row: curve(scores, "auroc_macro", list(subsets)) for row, scores in result.scores.items()}
-    plot_curves(path, {"linear probe": rows}, {"linear probe": "leads the encoder sees"})
+    plot_curves(path, {"linear probe": rows}, {"linear probe": CURVE[1]})
     result.figures.append(Picture(path, "Macro AUROC of the linear probe with fewer leads, 95 % intervals."))
     return result
 
@@ -75,3 +88,7 @@ def find_subsets(names: Sequence[str], own: Sequence[str]) -> tuple[dict[str, tu
         if len(leads) < len(wanted):
             notes.append(f"lead subset {name}: of these the encoder has {', '.join(leads)}")
     return subsets, notes
+
+
+CURVE = ("Reduced leads", "leads the encoder sees")
+REDUCED_LEADS = Protocol(reduced_leads, ReducedLeadsSettings, titles=CONDITION_TITLES, curve=CURVE)

@@ -6,17 +6,28 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
+from pydantic import Field
 
-from shared.evaluation.context import RANDOM, Context, Picture, Result
-from shared.plots.charts import COLOURS, save
-from shared.statistics.interval import bootstrap_interval, paired_difference
+from shared.config import Section
+from shared.errors import UserError
+from shared.evaluation.context import Context, Picture, Protocol, Result
+from shared.evaluation.protocols.linear_probe import LinearProbeSettings
+from shared.evaluation.scoring import score_values
 from shared.statistics.metrics import Array, auroc
-from shared.statistics.probe import fit_logistic, fit_ridge
-from shared.statistics.regression import REGRESSION
+from shared.statistics.regression import REGRESSION as METRICS
 
 UNITS = {"true_heart_rate": "bpm", "true_pr_ms": "ms", "true_qrs_ms": "ms", "true_qt_ms": "ms", "age": "years"}
 MIN_RECORDS = 10
+
+
+class RegressionSettings(Section):
+    """What is predicted."""
+
+    regression: tuple[str, ...] = Field(
+        ("true_heart_rate", "true_pr_ms", "true_qrs_ms", "true_qt_ms", "age", "sex"),
+        min_length=1,
+        description="number columns of the store; one of only 0 and 1 is scored as a class",
+    )
 
 
 def regression(context: Context) -> Result:
@@ -26,12 +37,13 @@ def regression(context: Context) -> Result:
     `/r2`, `/pearson`, or `column/auroc`.
 
     Raises:
-        ValueError: the store has none of the columns, or none with enough records.
+        UserError: the store has none of the columns, or none with enough records.
     """
     targets, notes = find_targets(context)
     if not targets:
-        raise ValueError(
-            f"none of the columns {', '.join(context.config.regression)} can be predicted ({'; '.join(notes)}). "
+        asked = context.config.settings(RegressionSettings).regression
+        raise UserError(
+            f"none of the columns {', '.join(asked)} can be predicted ({'; '.join(notes)}). "
             "Name number columns of the store in `regression`."
         )
     values: dict[str, dict[str, Array]] = {row: {} for row in context.rows}  # row -> metric -> [1 + R]
@@ -47,15 +59,8 @@ def regression(context: Context) -> Result:
             counts |= {f"{column}/{metric}": len(kept) for metric in scored}
             if not is_binary(target):
                 pictures.setdefault(column, {})[row] = truth, predicted
-    result = Result(
-        {row: {m: bootstrap_interval(v, counts[m]) for m, v in metrics.items()} for row, metrics in values.items()},
-        {
-            row: {m: paired_difference(v, values[RANDOM][m], counts[m]) for m, v in metrics.items()}
-            for row, metrics in values.items()
-            if row != RANDOM and RANDOM in values
-        },
-        notes=notes,
-    )
+    result = score_values(context, values, counts)
+    result.notes = notes
     units = [f"{column} in {UNITS[column]}" for column in targets if column in UNITS]
     if units:
         result.notes.append(f"regression: {', '.join(units)}")
@@ -72,7 +77,7 @@ def find_targets(context: Context) -> tuple[dict[str, Array], list[str]]:
     records = context.store.records.iloc[context.indices]
     targets: dict[str, Array] = {}
     notes: list[str] = []
-    for column in context.config.regression:
+    for column in context.config.settings(RegressionSettings).regression:
         if column not in records:
             notes.append(f"regression: the store has no column {column}")
             continue
@@ -100,9 +105,11 @@ def is_binary(target: Array) -> bool:
 
 def predict_column(context: Context, embeddings: Array, target: Array) -> Array:
     """Test predictions `[n_test]` of a probe fitted where the target is known."""
+    from shared.statistics.probe import fit_logistic, fit_ridge
+
     train, val = (part[np.isfinite(target[part])] for part in (context.split.train, context.split.val))
     test = embeddings[context.split.test]
-    strengths, device = context.config.probe.l2, context.device
+    strengths, device = context.config.settings(LinearProbeSettings).l2, context.device
     if is_binary(target):
         labels, val_labels = target[train][:, None], target[val][:, None]
         probe = fit_logistic(embeddings[train], labels, embeddings[val], val_labels, strengths, device=device)
@@ -118,12 +125,16 @@ def score_column(context: Context, truth: Array, predicted: Array, kept: Array) 
             lambda weights: {"auroc": auroc(truth[:, None], predicted[:, None], weights[:, kept])[:, 0]}
         )
     return context.resamples.evaluate(
-        lambda weights: {name: metric(truth, predicted, weights[:, kept]) for name, metric in REGRESSION.items()}
+        lambda weights: {name: metric(truth, predicted, weights[:, kept]) for name, metric in METRICS.items()}
     )
 
 
 def plot_regression(path: Path, columns: dict[str, tuple[Array, Array]]) -> None:
     """Predicted against true values, one panel per column; the line is a perfect prediction."""
+    from matplotlib.figure import Figure
+
+    from shared.plots.charts import COLOURS, save
+
     width = min(len(columns), 3)
     lines = -(-len(columns) // width)
     figure = Figure(figsize=(3.9 * width, 3.7 * lines), layout="constrained")
@@ -141,3 +152,16 @@ def plot_regression(path: Path, columns: dict[str, tuple[Array, Array]]) -> None
         axes.set_ylabel(f"predicted {unit}".rstrip(), fontsize=9)
         axes.set_aspect("equal", adjustable="box")
     save(figure, path)
+
+
+REGRESSION = Protocol(
+    regression,
+    RegressionSettings,
+    titles={
+        "auroc": "AUROC",
+        "mae": "mean absolute error ↓",
+        "rmse": "root mean squared error ↓",
+        "r2": "R²",
+        "pearson": "Pearson correlation",
+    },
+)

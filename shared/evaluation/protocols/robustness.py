@@ -9,11 +9,11 @@ import numpy as np
 
 from shared.data.store import MICROVOLT, ECGStore
 from shared.errors import UserError
-from shared.evaluation.conditions import Draws, curve, merge, score_conditions
-from shared.evaluation.context import Context, Picture, Result
+from shared.evaluation.conditions import CONDITION_TITLES, Draws, curve, merge, score_conditions
+from shared.evaluation.context import Context, Picture, Protocol, Result
+from shared.evaluation.protocols.knn import KNNSettings
 from shared.evaluation.protocols.linear_probe import fit_row
 from shared.leads import LIMB_FROM_I_II, subset_leads
-from shared.plots.scores import Curve, plot_curves
 from shared.statistics.knn import knn_scores
 from shared.statistics.metrics import Array
 
@@ -158,7 +158,7 @@ def robustness(context: Context) -> Result:
         UserError: the context has no encoders to embed anew.
     """
     conditions, notes = find_conditions(context)
-    labels, split, config = context.labels, context.split, context.config
+    labels, split, k = context.labels, context.split, context.config.settings(KNNSettings).k
     probed: dict[str, dict[str, Draws]] = {}
     voted: dict[str, dict[str, Draws]] = {}
     for row, clean in context.rows.items():
@@ -169,11 +169,17 @@ def robustness(context: Context) -> Result:
             if store is not None:
                 test = context.embed(row, store=store, indices=context.indices[split.test])
             probed[row][name] = [probe.predict(test)]
-            voted[row][name] = [
-                knn_scores(clean[split.train], labels[split.train], test, config.knn.k, device=context.device)
-            ]
+            voted[row][name] = [knn_scores(clean[split.train], labels[split.train], test, k, device=context.device)]
     result = merge([score_conditions(context, probed), score_conditions(context, voted, "knn/")])
     result.notes += notes
+    result.figures.append(draw_disturbances(context, result, list(conditions)))
+    return result
+
+
+def draw_disturbances(context: Context, result: Result, conditions: Sequence[str]) -> Picture:
+    """Macro AUROC over the levels of each kind of disturbance."""
+    from shared.plots.scores import Curve, plot_curves
+
     path = context.out / "figures" / "robustness.png"
     panels: dict[str, dict[str, Curve]] = {}
     xlabels: dict[str, str] = {}
@@ -189,12 +195,8 @@ def robustness(context: Context) -> Result:
             }
             xlabels[disturbance.title] = disturbance.explained
     plot_curves(path, panels, xlabels)
-    result.figures.append(
-        Picture(
-            path, "Macro AUROC of the linear probe (fitted on clean records) on disturbed test records, 95 % intervals."
-        )
-    )
-    return result
+    caption = "Macro AUROC of the linear probe (fitted on clean records) on disturbed test records, 95 % intervals."
+    return Picture(path, caption)
 
 
 def find_conditions(context: Context) -> tuple[dict[str, ECGStore | None], list[str]]:
@@ -226,3 +228,6 @@ def find_conditions(context: Context) -> tuple[dict[str, ECGStore | None], list[
             name = f"{kind}_at_{level:g}{disturbance.unit}" if len(disturbance.levels) > 1 else kind
             conditions[name] = DisturbedStore(store, kind, disturbance.change, level, context.config.seed, seen)
     return conditions, notes
+
+
+ROBUSTNESS = Protocol(robustness, titles=CONDITION_TITLES)

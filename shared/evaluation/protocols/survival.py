@@ -9,18 +9,28 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
-from sklearn.decomposition import PCA
+from pydantic import Field, PositiveFloat
 
+from shared.config import Section
 from shared.errors import UserError
-from shared.evaluation.context import RANDOM, Context, Picture, Result
-from shared.plots.charts import COLOURS, save
-from shared.statistics.interval import bootstrap_interval, paired_difference
+from shared.evaluation.context import Context, Picture, Protocol, Result
+from shared.evaluation.scoring import score_values
 from shared.statistics.metrics import Array
 from shared.statistics.pairs import sum_pairs
 
 MIN_EVENTS = 5
 GROUPS = ("low risk", "middle risk", "high risk")
+
+
+class SurvivalSettings(Section):
+    """Cox proportional hazards on embeddings."""
+
+    time: str = Field("time_to_event", description="column of the store: time to the event or to the end of watching")
+    event: str = Field("event", description="column of the store: 1 where the event was seen, 0 where not")
+    components: int = Field(32, ge=1, description="principal components of the training embeddings")
+    penalizers: tuple[PositiveFloat, ...] = Field(
+        (0.001, 0.01, 0.1, 1.0), min_length=1, description="ridge strengths tried; validation chooses"
+    )
 
 
 @dataclass(frozen=True)
@@ -42,7 +52,7 @@ def survival(context: Context) -> Result:
         UserError: lifelines is not installed, a column is missing, or a split has too few events.
     """
     lifelines = import_lifelines()
-    config = context.config.survival
+    config = context.config.settings(SurvivalSettings)
     train, val, test = (
         _followed(context, name, part)
         for name, part in (
@@ -52,7 +62,7 @@ def survival(context: Context) -> Result:
         )
     )
     among_test = np.searchsorted(context.split.test, test.positions)
-    values: dict[str, Array] = {}
+    values: dict[str, dict[str, Array]] = {}
     notes: list[str] = []
     pictures: dict[str, tuple[Array, float]] = {}
     for row, embeddings in context.rows.items():
@@ -61,7 +71,7 @@ def survival(context: Context) -> Result:
         def score(weights: Array, risk: Array = risks[2]) -> dict[str, Array]:
             return {"c_index": concordance(test.time, test.event, risk, weights[:, among_test])}
 
-        values[row] = context.resamples.evaluate(score)["c_index"]
+        values[row] = context.resamples.evaluate(score)
         groups = np.searchsorted(np.quantile(risks[0], [1 / 3, 2 / 3]), risks[2], side="right")
         p = logrank(lifelines, test, groups)
         pictures[row] = groups, p
@@ -71,16 +81,10 @@ def survival(context: Context) -> Result:
     notes.append(f"survival: {n} test patients, {events} events; one record per patient, the first")
     path = context.out / "figures" / "survival.png"
     plot_groups(lifelines, path, test, pictures, config.time)
-    return Result(
-        {row: {"c_index": bootstrap_interval(v, n)} for row, v in values.items()},
-        {
-            row: {"c_index": paired_difference(v, values[RANDOM], n)}
-            for row, v in values.items()
-            if row != RANDOM and RANDOM in values
-        },
-        notes=notes,
-        figures=[Picture(path, "Kaplan–Meier curves of test patients by tertile of training risk, 95 % bands.")],
-    )
+    result = score_values(context, values, n)
+    result.notes = notes
+    result.figures = [Picture(path, "Kaplan–Meier curves of test patients by tertile of training risk, 95 % bands.")]
+    return result
 
 
 def import_lifelines() -> Any:
@@ -106,7 +110,7 @@ def _followed(context: Context, name: str, part: Array) -> _Followed:
     Raises:
         UserError: a missing column, impossible values, or too few events.
     """
-    config, records = context.config.survival, context.store.records.iloc[context.indices[part]]
+    config, records = context.config.settings(SurvivalSettings), context.store.records.iloc[context.indices[part]]
     missing = [column for column in (config.time, config.event) if column not in records]
     if missing:
         raise UserError(
@@ -144,6 +148,8 @@ def fit_cox(
     Raises:
         UserError: no penalty lets the fit converge.
     """
+    from sklearn.decomposition import PCA
+
     x = embeddings[train.positions].astype(np.float64)
     mean, scale = x.mean(axis=0), x.std(axis=0)
     scale = np.where(scale > 0, scale, 1.0)
@@ -217,6 +223,10 @@ def plot_groups(
     lifelines: Any, path: Path, followed: _Followed, pictures: dict[str, tuple[Array, float]], unit: str
 ) -> None:
     """Kaplan–Meier curves of the risk groups, one panel per row."""
+    from matplotlib.figure import Figure
+
+    from shared.plots.charts import COLOURS, save
+
     figure = Figure(figsize=(4.9 * len(pictures), 4.0), layout="constrained")
     panels = figure.subplots(1, len(pictures), squeeze=False, sharey=True)[0]
     colours = (COLOURS[2], COLOURS[1], COLOURS[3])
@@ -235,3 +245,6 @@ def plot_groups(
         axes.legend(fontsize=9, frameon=False, loc="lower left")
     panels[0].set_ylabel("share without the event", fontsize=9)
     save(figure, path)
+
+
+SURVIVAL = Protocol(survival, SurvivalSettings, "survival", titles={"c_index": "C-index"})

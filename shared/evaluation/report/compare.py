@@ -19,8 +19,9 @@ import pandas as pd
 from shared.config import entry_point, repo_path
 from shared.errors import UserError
 from shared.evaluation.context import RANDOM, Picture, Result
+from shared.evaluation.protocols import PROTOCOLS
 from shared.evaluation.report.page import format_interval, metric_title, scores_table, write_report
-from shared.plots.scores import CONDITIONS, plot_conditions, plot_confusion, plot_roc, plot_scores
+from shared.plots.scores import plot_conditions, plot_confusion, plot_roc, plot_scores
 from shared.statistics.bootstrap import Resamples, difference_all, score_all
 from shared.statistics.interval import Scores
 
@@ -145,7 +146,7 @@ def compare_protocol(protocol: str, evaluated: Sequence[Evaluated]) -> Result:
             differences[e.row] = difference_all(
                 truth, e.scores_of(protocol, e.summary["name"]), base, resamples, classes, **options
             )
-    return Result(scores, differences, baseline=first.row)
+    return Result(scores, {first.row: differences})
 
 
 def draw_comparison(folder: Path, results: dict[str, Result], evaluated: Sequence[Evaluated]) -> list[Picture]:
@@ -168,10 +169,10 @@ def draw_comparison(folder: Path, results: dict[str, Result], evaluated: Sequenc
         if plot_confusion(path, truth, scores, classes, f"Confusion, {name}"):
             caption = "records with one label, the highest score being the answer; rows sum to 100 %."
             figures.append(Picture(path, f"Confusion matrices of {name}: {caption}"))
-    for protocol in CONDITIONS:
-        path = folder / f"{protocol}.png"
-        if protocol in results and plot_conditions(path, protocol, results[protocol].scores):
-            figures.append(Picture(path, f"{CONDITIONS[protocol][0]} of all runs, 95 % intervals."))
+    for protocol, result in results.items():
+        known, path = PROTOCOLS.get(protocol), folder / f"{protocol}.png"
+        if known is not None and known.curve is not None and plot_conditions(path, *known.curve, result.scores):
+            figures.append(Picture(path, f"{known.curve[0]} of all runs, 95 % intervals."))
     for e in evaluated:
         for file, caption in (("reconstruction", "reconstruction"), ("embeddings_tsne", "embeddings, t-SNE")):
             if (e.folder / "figures" / f"{file}.png").is_file():

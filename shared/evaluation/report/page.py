@@ -10,52 +10,19 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from shared.evaluation.context import Picture, Result
-from shared.statistics.interval import Interval
+from shared.evaluation.protocols import PROTOCOLS
+from shared.statistics.interval import Interval, Scores
 
-MAIN_METRICS = {
-    "auroc_macro": "AUROC macro",
-    "auroc_weighted": "AUROC weighted",
-    "auprc_macro": "AUPRC macro",
-    "f1_macro": "F1 macro",
-    "f1_weighted": "F1 weighted",
-    "sensitivity_at_95_macro": "sensitivity at 95 % specificity",
-    "ece_macro": "calibration error ↓",
-    "labels/silhouette": "silhouette of the labels ↑",
-    "labels/davies_bouldin": "Davies–Bouldin of the labels ↓",
-    "labels/calinski_harabasz": "Calinski–Harabasz of the labels ↑",
-    "kmeans/silhouette": "silhouette of k-means ↑",
-    "kmeans/nmi": "NMI, k-means against labels",
-    "kmeans/ami": "AMI, k-means against labels",
-    "kmeans/ari": "ARI, k-means against labels",
-}
-"""What the page shows, and how it is called; `metrics.json` and `metrics.csv` have everything."""
-
-OTHER_METRICS = {
-    "auroc_macro_std": "AUROC macro, sd over draws",
-    "auprc_macro_std": "AUPRC macro, sd over draws",
-    "auroc": "AUROC",
-    "mae": "mean absolute error ↓",
-    "rmse": "root mean squared error ↓",
-    "r2": "R²",
-    "pearson": "Pearson correlation",
-    "eer": "equal error rate ↓",
-    "tar_at_1_far": "true accepts at 1 % false accepts",
-    "rank_1": "rank-1 identification",
-    "c_index": "C-index",
-    "rankme": "RankMe ↑",
-    "alpha_req": "alpha-ReQ (near 1 is best)",
-    "alignment": "alignment ↓",
-    "uniformity": "uniformity ↓",
-}
-"""Names of the metrics of protocols that have none of the main ones, so that all of theirs are shown."""
+TITLES = {metric: title for protocol in PROTOCOLS.values() for metric, title in protocol.titles.items()}
+MAIN = tuple(dict.fromkeys(metric for protocol in PROTOCOLS.values() for metric in protocol.main))
+"""What a table shows of results that have some of them; fine-tuning gives the same metrics as a protocol does."""
 
 
 def scores_table(results: Mapping[str, Result]) -> pd.DataFrame:
     """Every score as one line: protocol, row, metric, value, low, high, n."""
     lines = []
     for protocol, result in results.items():
-        groups = [*result.scores.items(), *((f"{row} − {result.baseline}", d) for row, d in result.differences.items())]
-        for row, scores in groups:
+        for row, scores in (*result.scores.items(), *difference_columns(result).items()):
             lines += [
                 {
                     "protocol": protocol,
@@ -98,27 +65,31 @@ def write_report(
     return path
 
 
+def difference_columns(result: Result) -> dict[str, Scores]:
+    """`row − baseline` to its scores, baseline by baseline."""
+    return {
+        f"{row} − {baseline}": scores for baseline, rows in result.differences.items() for row, scores in rows.items()
+    }
+
+
 def _table(result: Result) -> tuple[list[str], list[tuple[str, list[str]]]]:
     """Column heads and lines of one protocol's table."""
     some = next(iter(result.scores.values()))
-    metrics = [m for m in MAIN_METRICS if m in some] or list(some)
-    columns = [*result.scores, *(f"{row} − {result.baseline}" for row in result.differences)]
-    lines = []
-    for metric in metrics:
-        cells = []
-        for scores in (*result.scores.values(), *result.differences.values()):
-            signed = "+" if any(scores is d for d in result.differences.values()) else ""
-            score = scores.get(metric)
-            cells.append(format_interval(score, signed) if score else "–")
-        lines.append((metric_title(metric), cells))
-    return columns, lines
+    metrics = [m for m in MAIN if m in some] or list(some)
+    differences = difference_columns(result)
+    columns = [(scores, "") for scores in result.scores.values()] + [(scores, "+") for scores in differences.values()]
+    lines = [
+        (metric_title(m), [format_interval(scores[m], sign) if m in scores else "–" for scores, sign in columns])
+        for m in metrics
+    ]
+    return [*result.scores, *differences], lines
 
 
 def metric_title(metric: str) -> str:
     """How the page calls a metric: `auroc_macro@II` is "AUROC macro @ II", others keep their name without underscores."""
     base, at, condition = metric.partition("@")
     group, slash, name = base.rpartition("/")
-    known = MAIN_METRICS.get(base) or f"{group}{slash}{OTHER_METRICS.get(name, MAIN_METRICS.get(name, name))}"
+    known = TITLES.get(base) or f"{group}{slash}{TITLES.get(name, name)}"
     return (known + (f" @ {condition}" if at else "")).replace("_", " ")
 
 

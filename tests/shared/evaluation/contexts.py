@@ -70,7 +70,7 @@ def make_store(path, num=300, per_patient=1, seed=0, fs=100.0, num_samples=120, 
     return ECGStore(path), labels
 
 
-def make_context(tmp_path, store, labels, rows=None, encoders=None, **settings):
+def make_context(tmp_path, store, labels, rows=None, encoders=None, baselines=(RANDOM,), **settings):
     """A context over all records of a store; `rows` maps names to embeddings `[n, D]`."""
     settings = {"resamples": 50, "min_positives": 2, "device": "cpu", **settings}
     config = EvaluateConfig(store=store.path, task="kind", **settings)
@@ -79,8 +79,8 @@ def make_context(tmp_path, store, labels, rows=None, encoders=None, **settings):
     task = Task("kind", CLASSES, labels, np.ones(len(store), dtype=bool))
     resamples = Resamples(store.records.patient.to_numpy()[split.test], config.resamples, 0)
     context = Context(
-        config, store, task, np.arange(len(store)), split, rows or {}, resamples, tmp_path / "out",
-        torch.device("cpu"), encoders or {},
+        store, task, np.arange(len(store)), split, config, rows or {}, resamples, tmp_path / "out",
+        torch.device("cpu"), encoders or {}, baselines,
     )  # fmt: skip
     if encoders and not rows:
         context.rows.update({row: context.embed(row) for row in encoders})

@@ -13,17 +13,17 @@ import torch
 from torch import Tensor, nn
 
 from shared.config import load_config
-from shared.data.loader import eval_batches
 from shared.data.prepare import choose_config, prepare
 from shared.data.spec import InputSpec
 from shared.data.store import ECGStore, StoreError
 from shared.data.tasks import make_task
-from shared.data.transforms import Preprocess
-from shared.embeddings import embed_cached, embed_store, weights_digest
 from shared.errors import UserError
 from shared.evaluation.config import EvaluateConfig
 from shared.evaluation.contamination import check_contamination
+from shared.evaluation.context import RANDOM, UNTUNED, Context, Protocol, Result
 from shared.evaluation.evaluate import evaluate, evaluation_folder
+from shared.evaluation.protocols import PROTOCOLS
+from shared.evaluation.rows import Rows
 
 
 class Statistics(nn.Module):
@@ -51,7 +51,7 @@ def config_for(store: Path, *more: str) -> EvaluateConfig:
 
 def run(store: Path, out: Path, *more: str, encoder: nn.Module | None = None, **options) -> Path:
     config = config_for(store, *more)
-    return evaluate(encoder or Statistics(0), Statistics(1), config, out, name="statistics", **options)
+    return evaluate(Rows("statistics", encoder or Statistics(0), Statistics(1), **options), config, out)
 
 
 def test_report_folder(synthetic_store: Path, tmp_path: Path) -> None:
@@ -75,32 +75,6 @@ def test_same_seed_same_numbers(synthetic_store: Path, tmp_path: Path) -> None:
     run(synthetic_store, tmp_path / "a")
     run(synthetic_store, tmp_path / "b")
     assert (tmp_path / "a" / "metrics.json").read_text() == (tmp_path / "b" / "metrics.json").read_text()
-
-
-def test_embedding_equals_a_plain_loop(synthetic_store: Path) -> None:
-    store, encoder = ECGStore(synthetic_store), Statistics()
-    indices = np.array([5, 3, 199])
-    got = embed_store(encoder, store, indices, num_crops=2, batch_size=2)
-    for row, index in enumerate(indices):
-        crops = next(iter(eval_batches(store, [index], encoder.input_spec, 1, 2)))[0]  # type: ignore[arg-type]
-        want = encoder.embed(Preprocess(encoder.input_spec)(crops)).mean(0)
-        np.testing.assert_allclose(got[row], want.detach().numpy(), rtol=1e-5, atol=1e-7)
-
-
-def test_cache_follows_weights_records_and_options(synthetic_store: Path, tmp_path: Path) -> None:
-    store, encoder = ECGStore(synthetic_store), Statistics()
-    indices = np.arange(20)
-    first = embed_cached(tmp_path, encoder, store, indices)
-    calls = encoder.calls
-    np.testing.assert_array_equal(embed_cached(tmp_path, encoder, store, indices), first)
-    assert encoder.calls == calls
-    embed_cached(tmp_path, encoder, store, indices[::-1].copy())
-    embed_cached(tmp_path, encoder, store, indices, num_crops=2)
-    with torch.no_grad():
-        encoder.mix += 1
-    embed_cached(tmp_path, encoder, store, indices)
-    assert encoder.calls == calls + 3
-    assert weights_digest(Statistics(0)) != weights_digest(Statistics(1))
 
 
 def test_planted_leak_is_reported(synthetic_store: Path) -> None:
@@ -140,6 +114,49 @@ def test_protocol_that_cannot_run_is_reported_and_the_rest_goes_on(synthetic_sto
     assert "clusters" in json.loads((tmp_path / "metrics.json").read_text())
     with pytest.raises(UserError, match="no protocol could run"):
         run(synthetic_store, tmp_path / "none", "knn.k=5000", "protocols=knn")
+
+
+def test_a_mistake_in_a_protocol_is_loud_and_a_refusal_is_a_note(
+    synthetic_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def mistake(context: Context) -> Result:
+        raise ValueError("operands could not be broadcast together")
+
+    def refuse(context: Context) -> Result:
+        raise UserError("the store has no such column. Name another.")
+
+    monkeypatch.setitem(PROTOCOLS, "clusters", Protocol(refuse))
+    page = run(synthetic_store, tmp_path / "refused", "protocols=knn,clusters").read_text()
+    assert "clusters could not run: the store has no such column. Name another." in page
+    monkeypatch.setitem(PROTOCOLS, "clusters", Protocol(mistake))
+    with pytest.raises(ValueError, match="operands could not be broadcast"):
+        run(synthetic_store, tmp_path / "mistaken", "protocols=knn,clusters")
+    assert not (tmp_path / "mistaken" / "report.html").exists()
+
+
+def test_every_baseline_has_its_differences(synthetic_store: Path, tmp_path: Path) -> None:
+    others = {"other": Statistics(2), UNTUNED: Statistics(3)}
+    page = run(synthetic_store, tmp_path, "protocols=knn,clusters", others=others, baselines=(UNTUNED,)).read_text()
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    of_knn = {key for key in metrics if key.startswith(("knn", "other/knn", f"{UNTUNED}/knn", f"{RANDOM}/knn"))}
+    assert of_knn == {
+        "knn", "other/knn", f"{UNTUNED}/knn", f"{RANDOM}/knn",
+        f"knn minus {RANDOM}", f"other/knn minus {RANDOM}", f"{UNTUNED}/knn minus {RANDOM}",
+        f"knn minus {UNTUNED}", f"other/knn minus {UNTUNED}",
+    }  # fmt: skip
+    for protocol, metric in (("knn", "auroc_macro"), ("clusters", "kmeans/nmi")):
+        for baseline in (RANDOM, UNTUNED):
+            difference = metrics[f"other/{protocol} minus {baseline}"][metric]["value"]
+            a, b = (metrics[f"{row}/{protocol}"][metric]["value"] for row in ("other", baseline))
+            assert difference == pytest.approx(a - b, abs=1e-9)
+    gain = json.loads((tmp_path / "gain.json").read_text())
+    assert set(gain) == {f"{row}/{p} minus {UNTUNED}" for row in ("statistics", "other") for p in ("knn", "clusters")}
+    assert gain[f"statistics/knn minus {UNTUNED}"] == metrics[f"knn minus {UNTUNED}"]
+    lines = pd.read_csv(tmp_path / "metrics.csv")
+    assert {f"statistics − {RANDOM}", f"statistics − {UNTUNED}", f"{UNTUNED} − {RANDOM}"} <= set(lines.row)
+    assert f"<th>other − {UNTUNED}</th>" in page and f"<th>other − {RANDOM}</th>" in page
+    assert f"statistics − {UNTUNED}: knn auroc_macro" in page and "clusters kmeans/nmi" in page
+    assert (tmp_path / "figures" / "before_after_pca.png").is_file()
 
 
 def test_broken_encoder_and_short_store_are_refused(synthetic_store: Path, tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from shared.evaluation.context import RANDOM
 from shared.evaluation.report.compare import compare
 from shared.finetune.classifier import Classifier, predict_store, with_drop_path
 from shared.finetune.config import FinetuneConfig
-from shared.finetune.train import AugmentConfig, augment, classification_loss, finetune, validation_auroc
+from shared.finetune.train import AugmentConfig, augment, classification_loss, validation_auroc
 from shared.nn import Block
 from shared.optim import make_optimizer, make_schedule
 from shared.run import Run, Stop
@@ -37,8 +37,8 @@ from st_mem_modified.loading import random_encoder as random_stmem
 STMEM = {"size": "tiny", "embed_dim": 16, "depth": 2, "num_heads": 1, "head_dim": 16, "input": {"num_samples": 450}}
 JEPA = {"size": "tiny", "embed_dim": 16, "depth": 2, "num_heads": 2, "input": {"num_samples": 1250}}
 METHODS: dict[str, tuple[Any, Any, dict[str, Any]]] = {
-    "st_mem": (st_mem_modified.finetune.FinetuneConfig, st_mem_modified.finetune.method, STMEM),
-    "ecg_jepa": (ecg_jepa_modified.finetune.FinetuneConfig, ecg_jepa_modified.finetune.method, JEPA),
+    "st_mem": (st_mem_modified.finetune.FinetuneConfig, st_mem_modified.finetune.run, STMEM),
+    "ecg_jepa": (ecg_jepa_modified.finetune.FinetuneConfig, ecg_jepa_modified.finetune.run, JEPA),
 }
 SETTINGS = [
     "task=superclass",
@@ -61,8 +61,7 @@ def make_config(name: str, store: Path, out: Path, *more: str) -> FinetuneConfig
 
 
 def run(name: str, store: Path, out: Path, *more: str) -> Path:
-    config = make_config(name, store, out, *more)
-    return finetune(config, METHODS[name][1](config))
+    return METHODS[name][1](make_config(name, store, out, *more))
 
 
 def weights_of(run_folder: Path) -> dict[str, torch.Tensor]:

@@ -10,12 +10,12 @@ import torch
 
 from shared.checkpoints import CheckpointError, newest_checkpoint, read_weights
 from shared.config import REPO_ROOT, load_config
+from shared.embeddings import OneKind
 from shared.errors import UserError
 from st_mem_modified.config import ModelConfig, PretrainConfig
 from st_mem_modified.loading import load_model, load_vqvae
 from st_mem_modified.model import STMEM
 from st_mem_modified.pretrain import pretrain
-from st_mem_modified.rows import EmbedAs, OnePass
 from st_mem_modified.vqvae.config import VQTrainConfig, VQVAEConfig
 from st_mem_modified.vqvae.masked_tokens import MaskedTokens
 from st_mem_modified.vqvae.model import VQVAE, balanced_mse, spectral_distance
@@ -129,28 +129,13 @@ def test_embeddings(kind: str) -> None:
     model, ecg = started(tiny(embed=kind)), records(3)
     embedded = model.embed(ecg)
     assert embedded.shape == (3, model.embed_dim) and torch.isfinite(embedded).all()
-    torch.testing.assert_close(EmbedAs(model, kind).embed(ecg), embedded)
+    if kind != "encoder":
+        torch.testing.assert_close(OneKind(model, kind).embed(ecg), embedded)
     if kind == "histogram":
         expected = torch.stack([torch.bincount(i.flatten(), minlength=16) / 72 for i in model.tokenize(ecg)])
         torch.testing.assert_close(embedded, expected)
     if kind == "tfidf":
         torch.testing.assert_close(embedded.norm(dim=1), torch.ones(3))
-
-
-def test_rows_of_a_table_share_one_pass(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, kinds = started(tiny()), ("quantized", "tokens", "histogram", "tfidf")
-    expected = {kind: [model.embed(records(2) * scale, kind=kind) for scale in (1, 2)] for kind in kinds}
-    passes = []
-    look = model._look
-    monkeypatch.setattr(model, "_look", lambda *given: passes.append(1) or look(*given))
-    one_pass = OnePass(model, kinds)
-    for kind in kinds:
-        row = EmbedAs(model, kind, one_pass)
-        for scale in (1, 2):
-            torch.testing.assert_close(row.embed(records(2) * scale), expected[kind][scale - 1])
-    assert len(passes) == 2 and not one_pass.kept
-    one_lead = EmbedAs(model, "tokens", one_pass).embed(records(2)[:, :1], ("I",))
-    torch.testing.assert_close(one_lead, model.embed(records(2)[:, :1], ("I",), "tokens"))
 
 
 def test_looking_leaves_the_codebook_alone() -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from shared.errors import UserError
 from shared.evaluation.context import RANDOM
 from shared.evaluation.protocols.biometrics import biometrics, cosine, draw_pairs, verify, within_patient_map
 from tests.shared.evaluation.contexts import NAME, make_context, make_store, truth_and_noise
@@ -78,7 +79,7 @@ def test_identity_and_noise(tmp_path):
         0.5, abs=0.1
     )
     assert noise["rank_1"]["value"] < 0.2
-    assert found["rank_1"]["n"] == 100 and result.differences[NAME]["eer"]["high"] < 0
+    assert found["rank_1"]["n"] == 100 and result.differences[RANDOM][NAME]["eer"]["high"] < 0
     assert result.figures[0].path.stat().st_size > 10_000
     assert "200 genuine pairs of 20 test patients" in result.notes[0]
 
@@ -91,8 +92,8 @@ def test_learned_map_removes_the_nuisance(tmp_path):
 
 def test_needs_repeated_patients_and_no_copies(tmp_path):
     store, labels = make_store(tmp_path / "a")
-    with pytest.raises(ValueError, match="0 test patients have two or more different records"):
+    with pytest.raises(UserError, match="0 test patients have two or more different records"):
         biometrics(make_context(tmp_path, store, labels, truth_and_noise(labels)))
     copies = [f"d{i // 5}" for i in range(500)]
-    with pytest.raises(ValueError, match="0 test patients have two or more different records"):
+    with pytest.raises(UserError, match="0 test patients have two or more different records"):
         biometrics(make_case(tmp_path / "b", digest=copies))

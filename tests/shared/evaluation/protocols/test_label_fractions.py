@@ -7,6 +7,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from shared.data.splits import stratified
+from shared.errors import UserError
 from shared.evaluation.conditions import score_conditions
 from shared.evaluation.context import RANDOM
 from shared.evaluation.protocols.label_fractions import draw_shares, label_fractions, share_name
@@ -37,7 +38,7 @@ def test_stratified_quota():
         picked = stratified(stratum, 10, np.random.default_rng(seed))
         assert np.bincount(stratum[picked]).tolist() == [6, 3, 1]
     assert len(set(stratified(stratum, 33, np.random.default_rng(0)))) == 33
-    with pytest.raises(ValueError, match="101 of 100 asked for"):
+    with pytest.raises(UserError, match="101 of 100 patients asked for"):
         stratified(stratum, 101, np.random.default_rng(0))
 
 
@@ -53,7 +54,7 @@ def test_mean_and_deviation_over_draws(tmp_path):
     assert score["low"] < score["value"] < score["high"]
     assert result.scores[NAME]["p/auroc_macro_std@x"]["value"] == pytest.approx(np.std(aurocs, ddof=1))
     assert "p/auroc_macro_std@x" not in result.scores[RANDOM]
-    assert result.differences[NAME]["p/auroc_macro@x"]["value"] == pytest.approx(np.mean(aurocs) - aurocs[0])
+    assert result.differences[RANDOM][NAME]["p/auroc_macro@x"]["value"] == pytest.approx(np.mean(aurocs) - aurocs[0])
 
 
 def test_protocol_on_truth_and_noise(tmp_path):

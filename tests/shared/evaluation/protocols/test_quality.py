@@ -43,4 +43,4 @@ def test_alignment_of_two_views(tmp_path, num_samples, how):
     score = result.scores[NAME]["alignment"]
     assert 0 < score["low"] < score["value"] < score["high"] < 0.5
     assert how in " ".join(result.notes)
-    assert result.differences[NAME]["alignment"]["value"] == 0
+    assert result.differences[RANDOM][NAME]["alignment"]["value"] == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from shared.errors import UserError
 from shared.evaluation.context import RANDOM
 from shared.evaluation.protocols.regression import regression
 from tests.shared.evaluation.contexts import NAME, make_context, make_store, truth_and_noise
@@ -29,12 +30,12 @@ def test_truth_and_noise(tmp_path):
     assert noise["age/mae"]["value"] > 12 and noise["age/r2"]["value"] < 0.15
     assert noise["sex/auroc"]["value"] == pytest.approx(0.5, abs=0.15)
     assert found["age/mae"]["n"] < found["sex/auroc"]["n"] == 80
-    assert result.differences[NAME]["age/mae"]["high"] < 0
+    assert result.differences[RANDOM][NAME]["age/mae"]["high"] < 0
     assert "sex/mae" not in found and result.figures[0].path.is_file()
     notes = " ".join(result.notes)
     assert "no column height" in notes and "same does not vary" in notes and "few is known for" in notes
 
 
 def test_nothing_to_predict(tmp_path):
-    with pytest.raises(ValueError, match="none of the columns height can be predicted.*Name number columns"):
+    with pytest.raises(UserError, match="none of the columns height can be predicted.*Name number columns"):
         regression(make_case(tmp_path, regression=("height",)))

@@ -51,7 +51,7 @@ def test_truth_and_noise(tmp_path):
     found, noise = (result.scores[row]["c_index"] for row in (NAME, RANDOM))
     assert found["value"] > 0.7 and found["low"] > 0.5 and found["n"] == 40  # 80 test records of 40 patients
     assert noise["value"] == pytest.approx(0.5, abs=0.15)
-    assert result.differences[NAME]["c_index"]["low"] > 0
+    assert result.differences[RANDOM][NAME]["c_index"]["low"] > 0
     assert any("encoder: penalizer" in note and "below 0.001" in note for note in result.notes)
     assert result.figures[0].path.stat().st_size > 10_000
 

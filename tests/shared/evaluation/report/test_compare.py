@@ -88,8 +88,8 @@ def test_confusion_needs_two_classes_with_one_label_each(tmp_path: Path) -> None
 def test_curves_over_conditions(tmp_path: Path) -> None:
     score = {"value": 0.7, "low": 0.6, "high": 0.8, "n": 5}
     rows = {"a": {"auroc_macro@1%": score, "auroc_macro@100%": score}, "b": {"auroc_macro@1%": score}}
-    assert plot_conditions(tmp_path / "f.png", "label_fractions", rows)
-    assert not plot_conditions(tmp_path / "g.png", "reduced_leads", {"a": {"other": score}})
+    assert plot_conditions(tmp_path / "f.png", "Label efficiency", "share", rows)
+    assert not plot_conditions(tmp_path / "g.png", "Reduced leads", "leads", {"a": {"other": score}})
     assert not (tmp_path / "g.png").exists()
 
 

@@ -1,0 +1,41 @@
+"""What a method puts into an evaluation: the row that is evaluated, and what it is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+from shared.evaluation.context import RANDOM, Picture
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of one evaluation; every encoder offers `embed`, `embed_dim`, `input_spec`.
+
+    Attributes:
+        name: of the first row, the one evaluated.
+        encoder: the first row's.
+        random: the same with random weights: the row `random encoder`, a baseline of every table.
+        others: further rows, name to encoder; those that are `OneKind` of one model are embedded in one pass.
+        baselines: rows among `others` that the first ones are compared with, beside the random encoder.
+        trained_on: the `data` section of the pretraining config, to look for overlap with the test split.
+        figures: further figures for the page, already written below the report folder.
+        notes: what a reader must know of the rows.
+    """
+
+    name: str
+    encoder: nn.Module
+    random: nn.Module
+    others: Mapping[str, nn.Module] = field(default_factory=dict)
+    baselines: tuple[str, ...] = ()
+    trained_on: Mapping[str, Any] | None = None
+    figures: Sequence[Picture] = ()
+    notes: Sequence[str] = ()
+
+    @property
+    def encoders(self) -> dict[str, nn.Module]:
+        """Row to encoder, in the order of the tables."""
+        return {self.name: self.encoder, **self.others, RANDOM: self.random}

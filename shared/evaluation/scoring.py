@@ -1,0 +1,108 @@
+"""The table of a protocol: the score of each row and its paired difference to each baseline, all on the same resamples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+
+import numpy as np
+
+from shared.evaluation.context import Context, Result
+from shared.statistics.bootstrap import difference_all, score_all
+from shared.statistics.interval import Scores, bootstrap_interval, paired_difference
+from shared.statistics.metrics import Array, choose_thresholds
+
+CLASSIFICATION = {
+    "auroc_macro": "AUROC macro",
+    "auroc_weighted": "AUROC weighted",
+    "auprc_macro": "AUPRC macro",
+    "f1_macro": "F1 macro",
+    "f1_weighted": "F1 weighted",
+    "sensitivity_at_95_macro": "sensitivity at 95 % specificity",
+    "ece_macro": "calibration error ↓",
+}
+"""What `score_predictions` gives for all classes together, and how it is called."""
+CLASSIFICATION_HEADLINES = ("auroc_macro", "f1_weighted")
+
+
+def score_rows(
+    context: Context, rows: Iterable[str], score: Callable[[str], Scores], minus: Callable[[str, str], Scores]
+) -> Result:
+    """Score each row, and take from each the baselines among them.
+
+    Args:
+        context: names the baselines. A baseline is compared with those before it only.
+        rows: their names.
+        score: row to its scores.
+        minus: row and baseline to the scores of their difference.
+    """
+    names = list(rows)
+    baselines = [name for name in context.baselines if name in names]
+    return Result(
+        {row: score(row) for row in names},
+        {
+            baseline: {row: minus(row, baseline) for row in names if row not in baselines[: i + 1]}
+            for i, baseline in enumerate(baselines)
+        },
+    )
+
+
+def score_values(
+    context: Context,
+    values: Mapping[str, Mapping[str, Array]],
+    counts: int | Mapping[str, int],
+    *,
+    recentre: Collection[str] = (),
+    alone: Collection[str] = (),
+) -> Result:
+    """Score rows whose metrics were computed on every resample.
+
+    Args:
+        context: names the baselines.
+        values: row to metric to `[1 + R]`, the observed score first, of the same resamples for all rows.
+        counts: how many records were scored, the same for all metrics or of each.
+        recentre: metrics whose interval is moved onto the value, see `bootstrap_interval`.
+        alone: metrics of which differences say nothing.
+    """
+
+    def count(metric: str) -> int:
+        return counts if isinstance(counts, int) else counts[metric]
+
+    def score(row: str) -> Scores:
+        return {m: bootstrap_interval(v, count(m), recentre=m in recentre) for m, v in values[row].items()}
+
+    def minus(row: str, baseline: str) -> Scores:
+        return {
+            m: paired_difference(v, values[baseline][m], count(m), recentre=m in recentre)
+            for m, v in values[row].items()
+            if m in values[baseline] and m not in alone
+        }
+
+    return score_rows(context, values, score, minus)
+
+
+def score_predictions(context: Context, predictions: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Result:
+    """Score every row's test predictions; F1 thresholds come from its validation predictions.
+
+    Args:
+        context: labels, resamples, class names and baselines.
+        predictions: row to `(val [n_val, C], test [n_test, C])`.
+    """
+    split, labels = context.split, context.labels
+    truth, classes, least = labels[split.test], context.task.classes, context.config.min_positives
+    thresholds = {name: choose_thresholds(labels[split.val], val) for name, (val, _) in predictions.items()}
+    metrics = tuple(CLASSIFICATION)
+
+    def score(row: str) -> Scores:
+        test = predictions[row][1]
+        return score_all(truth, test, context.resamples, classes, metrics, thresholds[row], least)
+
+    def minus(row: str, baseline: str) -> Scores:
+        tests = predictions[row][1], predictions[baseline][1]
+        both = thresholds[row], thresholds[baseline]
+        return difference_all(truth, *tests, context.resamples, classes, metrics, both, least)
+
+    result = score_rows(context, predictions, score, minus)
+    result.predictions = {name: test for name, (_, test) in predictions.items()}
+    left_out = next(iter(result.scores.values()))["auroc_macro"].get("left_out", {})
+    result.notes = [f"left out of the averages: {name} ({reason})" for name, reason in left_out.items()]
+    return result
