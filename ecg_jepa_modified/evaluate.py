@@ -45,7 +45,7 @@ def run_evaluation(config: EvaluateConfig) -> Path:
 
 def main(argv: Sequence[str]) -> None:
     """Entry point."""
-    run_evaluation(config_from_cli(EvaluateConfig, argv))
+    run_evaluation(config_from_cli(EvaluateConfig, argv, "ecg_jepa_modified.evaluate"))
 
 
 if __name__ == "__main__":

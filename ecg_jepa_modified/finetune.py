@@ -48,7 +48,7 @@ def method(config: FinetuneConfig) -> Method:
 
 def main(argv: Sequence[str]) -> None:
     """Entry point."""
-    config = config_from_cli(FinetuneConfig, argv)
+    config = config_from_cli(FinetuneConfig, argv, "ecg_jepa_modified.finetune")
     print(f"fine-tuned: {finetune(config, method(config))}")
 
 

@@ -91,7 +91,7 @@ def pretrain(config: PretrainConfig) -> Path:
 
 def main(argv: Sequence[str]) -> None:
     """Entry point."""
-    out = pretrain(config_from_cli(PretrainConfig, argv))
+    out = pretrain(config_from_cli(PretrainConfig, argv, "ecg_jepa_modified.pretrain"))
     print(f"pretrained: {out}")
 
 

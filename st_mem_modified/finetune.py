@@ -40,7 +40,7 @@ def method(config: FinetuneConfig) -> Method:
 
 def main(argv: Sequence[str]) -> None:
     """Entry point."""
-    config = config_from_cli(FinetuneConfig, argv)
+    config = config_from_cli(FinetuneConfig, argv, "st_mem_modified.finetune")
     print(f"fine-tuned: {finetune(config, method(config))}")
 
 

@@ -20,14 +20,17 @@ BELOW = GROUND | {"measurements", "data", "nn"}
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "nn": set(),
-    "sweep": {"config", "errors"},
+    "sweep": {"config", "errors", "programs"},
+    "help": {"config"},
+    "programs": {"config", "errors"},
+    "schemas": {"config", "errors", "programs"},
     "config": {"errors"},
     "leads": {"errors"},
     **{part: {"config", "errors", "checkpoints"} for part in TRAINING},
     "selection": {"run"},
     "measurements": GROUND,
     "features": {"measurements"},
-    "data": GROUND | {"measurements"},
+    "data": GROUND | {"measurements", "programs"},
     "statistics": {"errors"},
     "plots": {"statistics"},
     "embeddings": {"data", "errors"},
@@ -36,8 +39,8 @@ ALLOWED: dict[str, set[str]] = {
 }
 """Part of `shared` → the other parts it may import. A new part is given its place here first."""
 
-IMPORTED_COMMANDS = {"shared.config"}
-"""Libraries that have a small command of their own: `python -m shared.config` writes the JSON schemas."""
+IMPORTED_COMMANDS = {"shared.programs"}
+"""Libraries that have a small command of their own: `python -m shared.programs` says what runs a YAML."""
 
 
 def module_name(path: Path) -> str:
