@@ -55,6 +55,11 @@ def test_command_reaches_its_program(folder: str, call: str, tmp_path: Path) -> 
         ("bash scripts/st_mem/run_pretrain.sh configs/st_mem/pretrain.yaml optim.epocs=1", ConfigError, "unknown key"),
         ("bash scripts/st_mem/run_pretrain.sh configs/st_mem/pretrain2.yaml", ConfigError, "does not exist"),
         ("bash scripts/st_mem/run_pretrain.sh configs/st_mem/vqvae.yaml", ConfigError, "is for st_mem_modified.vqvae"),
+        (
+            "bash scripts/st_mem/run_pretrain.sh configs/ecg_jepa/pretrain.yaml",
+            ConfigError,
+            "is for ecg_jepa_modified.pretrain, not for st_mem_modified.pretrain",
+        ),
         ("python -m st_mem_modified.pretrian CONFIG", AssertionError, "does not exist"),
         ("bash scripts/st_mem/run_pretraining.sh", AssertionError, "No such file"),
         ("bash scripts/run.sh configs/st_mem/no.yaml", AssertionError, "does not exist"),

@@ -19,12 +19,10 @@ from shared.config import (
     config_from_cli,
     entry_point,
     load_config,
-    read_program,
     repo_path,
     to_yaml,
 )
 from shared.errors import UserError
-from shared.help import describe
 from shared.optim import OptimConfig
 
 
@@ -254,56 +252,6 @@ def test_class_may_depend_on_the_values() -> None:
             load_config(choice, None, given)
 
 
-# ---------------------------------------------------------------- program
-
-
-def test_program_is_no_key_and_is_checked_where_it_is_known(tmp_path: Path) -> None:
-    path = write(tmp_path / "x.yaml", "program: st_mem_modified.vqvae\nflag: true\n")
-    assert load_config(Training, path).flag
-    assert load_config(Training, path, program="st_mem_modified.vqvae").flag
-    assert load_config(Training, write(tmp_path / "old.yaml", "flag: true\n"), program="st_mem_modified.vqvae").flag
-    with pytest.raises(
-        ConfigError,
-        match=r"x\.yaml is for st_mem_modified\.vqvae, not for st_mem_modified\.pretrain.*bash scripts/run\.sh .*x\.yaml",
-    ):
-        load_config(Training, path, program="st_mem_modified.pretrain")
-    with pytest.raises(UserError, match="unknown program 'st_mem_modified.vqva'; did you mean 'st_mem_modified.vqvae'"):
-        load_config(Training, path, ["program=st_mem_modified.vqva"], "st_mem_modified.pretrain")
-
-
-def test_program_is_inherited_and_overridden_as_any_key(tmp_path: Path) -> None:
-    base = write(tmp_path / "base.yaml", "program: a.b\n")
-    child = write(tmp_path / "child.yaml", f"base: {base}\n")
-    assert read_program(child) == "a.b"
-    assert read_program(child, ["program=c.d"]) == "c.d"
-    assert read_program(write(tmp_path / "own.yaml", f"base: {base}\nprogram: e.f\n")) == "e.f"
-    assert read_program(write(tmp_path / "none.yaml", "flag: true\n")) is None
-
-
-def test_bases_of_several_programs_need_a_word(tmp_path: Path) -> None:
-    bases = [write(tmp_path / f"{name}.yaml", f"program: {name}.b\n") for name in "ac"]
-    plain = write(tmp_path / "plain.yaml", "flag: true\n")
-    with pytest.raises(
-        ConfigError, match="bases of several programs and does not say its own: add a line `program: …`"
-    ):
-        read_program(write(tmp_path / "x.yaml", f"base: [{bases[0]}, {plain}, {bases[1]}]\n"))
-    assert read_program(write(tmp_path / "y.yaml", f"base: [{bases[0]}, {bases[1]}]\nprogram: c.b\n")) == "c.b"
-    assert read_program(write(tmp_path / "z.yaml", f"base: [{plain}, {bases[0]}]\n")) == "a.b"
-    with pytest.raises(ConfigError, match="`program:` is 3; expected a name"):
-        read_program(plain, ["program=3"])
-
-
-def test_saved_config_names_its_program_and_the_checkpoint_does_not(tmp_path: Path) -> None:
-    config = load_config(Training, None, ["flag=true"], "st_mem_modified.vqvae")
-    changed = config.model_copy(update={"kind": "b"})
-    assert yaml.safe_load(to_yaml(changed)) == {"program": "st_mem_modified.vqvae", **changed.model_dump(mode="json")}
-    path = write(tmp_path / "config.yaml", to_yaml(config))
-    assert read_program(path) == "st_mem_modified.vqvae"
-    assert load_config(Training, path, program="st_mem_modified.vqvae") == config
-    assert "program" not in config.model_dump()
-    assert "program" not in yaml.safe_load(to_yaml(Training()))
-
-
 # ---------------------------------------------------------------- paths
 
 
@@ -339,51 +287,6 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert config_from_cli(Training, []) == Training()
     with pytest.raises(ConfigError, match="one config file"):
         config_from_cli(Training, [path, path])
-
-
-def test_help_lists_every_key_with_default_kind_and_description(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as end:
-        config_from_cli(Training, ["--help"], "a.b")
-    assert end.value.code == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert "`program: a.b`" in lines[0]
-    assert "optim.epochs = 800  (int, ≥ 1)" in lines
-    assert (
-        "optim.lr_reference_batch = 256  (int or null, ≥ 1)  the learning rate is lr x batch_size / this; null takes lr as it is"
-        in lines
-    )
-    assert "optim.betas = [0.9, 0.95]  ([number, number])" in lines
-    assert "folds = null  (list of int or null)" in lines and "kind = a  (a | b)" in lines
-    assert "flag = false  (true | false)" in lines and "out = runs/default  (path)" in lines
-    keys = {line.split(" ")[0] for line in lines[2:]}
-    sections = {f"optim.{name}" for name in OptimConfig.model_fields}
-    assert keys == sections | set(Training.model_fields) - {"optim"}
-
-
-def test_help_shows_the_defaults_of_the_section_as_the_config_has_it(capsys: pytest.CaptureFixture[str]) -> None:
-    class Own(Section):
-        optim: OptimConfig = OptimConfig(epochs=3)
-
-    with pytest.raises(SystemExit):
-        config_from_cli(Own, ["-h"])
-    assert "optim.epochs = 3  " in capsys.readouterr().out
-
-
-def test_help_of_a_choice_lists_what_is_common_once_and_the_rest_by_choice() -> None:
-    class A(Section):
-        kind: Literal["a"]
-        size: int = 1
-        x: int = Field(description="wide")
-
-    class B(Section):
-        kind: Literal["b"]
-        size: int = 1
-        y: bool = True
-
-    lines = describe(Choice("kind", {"a": A, "b": B}))
-    assert lines[1:] == [
-        "kind  (a | b)", "size = 1  (int)", "", "kind=a:", "x (required)  (int)  wide", "", "kind=b:", "y = true  (true | false)",
-    ]  # fmt: skip
 
 
 def test_user_error_ends_with_code_2_and_no_traceback(

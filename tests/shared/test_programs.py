@@ -7,14 +7,26 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Literal
 
 import pytest
+import yaml
 
-from shared.config import REPO_ROOT, Choice, Section
+from shared.config import REPO_ROOT, Choice, ConfigError, Section, load_config, read_program, to_yaml
 from shared.errors import UserError
 from shared.help import describe
 from shared.programs import all_programs, find_program, main, program_of, programs_of
 from shared.schemas import main as write_schemas
+
+
+class Training(Section):
+    flag: bool = False
+    kind: Literal["a", "b"] = "a"
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
 
 
 def test_the_programs_there_are() -> None:
@@ -103,6 +115,56 @@ def test_a_package_of_somebody_else_is_found_by_its_name(tmp_path: Path, monkeyp
     )
     monkeypatch.syspath_prepend(tmp_path)
     assert find_program("their_method.pretrain").module == "their_method.go"
+
+
+# ---------------------------------------------------------------- what a YAML says
+
+
+def test_program_is_no_key_and_is_checked_where_it_is_known(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.yaml", "program: st_mem_modified.vqvae\nflag: true\n")
+    assert load_config(Training, path).flag
+    assert load_config(Training, path, program="st_mem_modified.vqvae").flag
+    assert load_config(Training, write(tmp_path / "old.yaml", "flag: true\n"), program="st_mem_modified.vqvae").flag
+    with pytest.raises(
+        ConfigError,
+        match=r"x\.yaml is for st_mem_modified\.vqvae, not for st_mem_modified\.pretrain.*bash scripts/run\.sh .*x\.yaml",
+    ):
+        load_config(Training, path, program="st_mem_modified.pretrain")
+    with pytest.raises(UserError, match="unknown program 'st_mem_modified.vqva'; did you mean 'st_mem_modified.vqvae'"):
+        load_config(Training, path, ["program=st_mem_modified.vqva"], "st_mem_modified.pretrain")
+
+
+def test_program_is_inherited_and_overridden_as_any_key(tmp_path: Path) -> None:
+    base = write(tmp_path / "base.yaml", "program: a.b\n")
+    child = write(tmp_path / "child.yaml", f"base: {base}\n")
+    assert read_program(child) == "a.b"
+    assert read_program(child, ["program=c.d"]) == "c.d"
+    assert read_program(write(tmp_path / "own.yaml", f"base: {base}\nprogram: e.f\n")) == "e.f"
+    assert read_program(write(tmp_path / "none.yaml", "flag: true\n")) is None
+
+
+def test_bases_of_several_programs_need_a_word(tmp_path: Path) -> None:
+    bases = [write(tmp_path / f"{name}.yaml", f"program: {name}.b\n") for name in "ac"]
+    plain = write(tmp_path / "plain.yaml", "flag: true\n")
+    with pytest.raises(
+        ConfigError, match="bases of several programs and does not say its own: add a line `program: …`"
+    ):
+        read_program(write(tmp_path / "x.yaml", f"base: [{bases[0]}, {plain}, {bases[1]}]\n"))
+    assert read_program(write(tmp_path / "y.yaml", f"base: [{bases[0]}, {bases[1]}]\nprogram: c.b\n")) == "c.b"
+    assert read_program(write(tmp_path / "z.yaml", f"base: [{plain}, {bases[0]}]\n")) == "a.b"
+    with pytest.raises(ConfigError, match="`program:` is 3; expected a name"):
+        read_program(plain, ["program=3"])
+
+
+def test_saved_config_names_its_program_and_the_checkpoint_does_not(tmp_path: Path) -> None:
+    config = load_config(Training, None, ["flag=true"], "st_mem_modified.vqvae")
+    changed = config.model_copy(update={"kind": "b"})
+    assert yaml.safe_load(to_yaml(changed)) == {"program": "st_mem_modified.vqvae", **changed.model_dump(mode="json")}
+    path = write(tmp_path / "config.yaml", to_yaml(config))
+    assert read_program(path) == "st_mem_modified.vqvae"
+    assert load_config(Training, path, program="st_mem_modified.vqvae") == config
+    assert "program" not in config.model_dump()
+    assert "program" not in yaml.safe_load(to_yaml(Training()))
 
 
 # ---------------------------------------------------------------- what the scripts ask

@@ -61,11 +61,6 @@ def test_a_yaml_without_program_is_refused_or_told_one(tmp_path: Path) -> None:
     assert all(point["program"] == told.program for point in told.points)  # the points are told as well
 
 
-def test_help(capsys: pytest.CaptureFixture[str]) -> None:
-    main(["--help"])
-    assert "CONFIG key=a,b,c" in capsys.readouterr().out
-
-
 def test_bad_sweeps(tmp_path: Path) -> None:
     cases = {
         "one config is expected, 0 given": ["optim.lr=1,2"],
