@@ -24,6 +24,7 @@ SCHEMATIC = {
     "key=value": "",
     "run.sh CONFIG": "run.sh configs/st_mem/pretrain.yaml",
     "sweep.sh CONFIG": "sweep.sh configs/st_mem/pretrain.yaml",
+    "RUN/config.yaml": "configs/st_mem/pretrain.yaml",
     "RUN_OR_FILE": "runs/some",
     "RUN": "runs/some",
     "=…": "=runs/some",
