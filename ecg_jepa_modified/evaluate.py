@@ -42,7 +42,7 @@ def rows_of(weights: Path, config: EvaluateConfig, out: Path) -> Rows:
 
 def main(argv: Sequence[str]) -> None:
     """Entry point."""
-    run_evaluation(config_from_cli(EvaluateConfig, argv))
+    run_evaluation(config_from_cli(EvaluateConfig, argv, "ecg_jepa_modified.evaluate"))
 
 
 if __name__ == "__main__":

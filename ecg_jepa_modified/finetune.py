@@ -70,7 +70,8 @@ def run(config: FinetuneConfig) -> Path:
 
 def main(argv: Sequence[str]) -> None:
     """Entry point."""
-    print(f"fine-tuned: {run(config_from_cli(FinetuneConfig, argv))}")
+    config = config_from_cli(FinetuneConfig, argv, "ecg_jepa_modified.finetune")
+    print(f"fine-tuned: {run(config)}")
 
 
 if __name__ == "__main__":

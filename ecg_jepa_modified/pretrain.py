@@ -116,7 +116,7 @@ def finish_epoch(run: Run, config: PretrainConfig, model: ECGJEPA, monitor: Moni
 
 def main(argv: Sequence[str]) -> None:
     """Entry point."""
-    out = pretrain(config_from_cli(PretrainConfig, argv))
+    out = pretrain(config_from_cli(PretrainConfig, argv, "ecg_jepa_modified.pretrain"))
     print(f"pretrained: {out}")
 
 

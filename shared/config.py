@@ -2,22 +2,23 @@
 
 Order: class defaults < `base:` file(s) < the YAML < `key=value`. An unknown key, a wrong type or a value out of range
 stops the run before anything is loaded, and names the nearest right key. Relative paths count from the repository root.
+`program:` says which program reads a YAML (`shared.programs`); it is no key of a config.
 """
 
 from __future__ import annotations
 
 import difflib
 import importlib
-import json
 import re
 import sys
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, TypeVar, Union, cast, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Generic, TypeVar, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, PrivateAttr, ValidationError, model_validator
 
 from shared.errors import UserError
 
@@ -43,6 +44,8 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False)
     also_read: ClassVar[frozenset[str]] = frozenset()
     """Older spellings of keys, which a validator of the class understands."""
+    _program: str | None = PrivateAttr(None)
+    """What the whole config was read for; written into the run folder's YAML, and no part of what was configured."""
 
     @model_validator(mode="before")
     @classmethod
@@ -67,46 +70,78 @@ class Section(BaseModel):
 C = TypeVar("C", bound=Section)
 
 
+@dataclass(frozen=True)
+class Choice(Generic[C]):
+    """Several config classes of one program, told apart by the value of one key."""
+
+    key: str
+    classes: Mapping[str, type[C]]
+
+    def pick(self, values: Mapping[str, Any]) -> type[C]:
+        """The class that the values name.
+
+        Raises:
+            ConfigError: none of them.
+        """
+        name = values.get(self.key)
+        if not isinstance(name, str) or name not in self.classes:
+            raise ConfigError(f"{self.key}: {name!r} is not one of {', '.join(self.classes)}.")
+        return self.classes[name]
+
+
 def load_config(
-    config_class: type[C] | Callable[[Mapping[str, Any]], type[C]],
+    config_class: type[C] | Choice[C],
     path: str | Path | None = None,
     overrides: Sequence[str] = (),
+    program: str | None = None,
 ) -> C:
     """Read a YAML (and its `base:` files), apply `key=value` overrides, and validate.
 
     Args:
-        config_class: the class, or a function from the merged values to the class (where one key decides).
+        config_class: the class, or a choice of them (where one key decides).
         path: the YAML; None takes the defaults.
         overrides: `section.key=value`, the value written as in YAML.
+        program: who reads; a YAML of another program is refused. None reads any.
 
     Raises:
-        ConfigError: a missing or broken file, an unknown key, a wrong type or a value out of range.
+        ConfigError: a missing or broken file, another program's, an unknown key, a wrong type or a value out of range.
     """
-    values = _read_yaml(_find_config(path)) if path is not None else {}
-    for override in overrides:
-        _apply_override(values, override)
-    chosen = cast("type[C]", config_class if isinstance(config_class, type) else config_class(values))
+    values = _read_values(path, overrides)
+    said = values.pop("program", None)
+    if program is not None and said not in (None, program):
+        raise _other_program(said, program, path)
+    chosen = config_class.pick(values) if isinstance(config_class, Choice) else config_class
     origin = f" in {path}" if path is not None else ""
     _refuse_unknown(chosen, values, f" ({path}{' or key=value' if overrides else ''})" if path is not None else "")
     try:
-        return chosen.model_validate(values)
+        config = chosen.model_validate(values)
     except ValidationError as error:
         lines = [_explain(detail) for detail in error.errors()]
         raise ConfigError(f"invalid configuration{origin}:\n  " + "\n  ".join(lines)) from None
+    config._program = program or said
+    return config
 
 
-def config_from_cli(config_class: type[C] | Callable[[Mapping[str, Any]], type[C]], argv: Sequence[str]) -> C:
+def read_program(path: str | Path, overrides: Sequence[str] = ()) -> str | None:
+    """The program that a YAML, its `base:` or `key=value` names."""
+    return _read_values(path, overrides).get("program")
+
+
+def config_from_cli(config_class: type[C] | Choice[C], argv: Sequence[str], program: str | None = None) -> C:
     """Config of `CONFIG.yaml key=value …`; the YAML may be left out where the defaults are enough."""
-    if "-h" in argv or "--help" in argv:
-        chosen = config_class if isinstance(config_class, type) else None
-        print("usage: CONFIG.yaml [key=value …]")
-        if chosen is not None:
-            print("keys and defaults:\n  " + "\n  ".join(f"{key} = {value}" for key, value in _defaults(chosen)))
+    if asks_for_help(argv):
+        print("usage: [CONFIG.yaml] [key=value …]" + (f"   (a YAML of `program: {program}`)" if program else ""))
+        print("\n".join(importlib.import_module("shared.help").describe(config_class)))  # by name: no run needs it
         raise SystemExit(0)
     paths = [arg for arg in argv if "=" not in arg]
     if len(paths) > 1:
         raise ConfigError(f"one config file is expected, {len(paths)} were given: {', '.join(paths)}.")
-    return load_config(config_class, paths[0] if paths else None, [arg for arg in argv if "=" in arg])
+    return load_config(config_class, paths[0] if paths else None, [arg for arg in argv if "=" in arg], program)
+
+
+def asks_for_help(argv: Sequence[str]) -> bool:
+    """Whether `-h` or `--help` is among the arguments."""
+    return "-h" in argv or "--help" in argv
 
 
 def entry_point(main: Callable[[Sequence[str]], object]) -> None:
@@ -119,16 +154,9 @@ def entry_point(main: Callable[[Sequence[str]], object]) -> None:
 
 
 def to_yaml(config: Section) -> str:
-    """The resolved config as YAML, keys in declaration order."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-
-
-def write_schema(config_class: type[Section], path: Path) -> None:
-    """Write the JSON schema that lets editors complete and check keys."""
-    schema = config_class.model_json_schema()
-    schema["properties"] = {"base": {"description": "YAML file(s) to start from"}, **schema["properties"]}
-    schema.pop("required", None)
-    path.write_text(json.dumps(schema, indent=1) + "\n")
+    """The resolved config as YAML, keys in declaration order, its program first where it was read for one."""
+    program = {"program": config._program} if config._program else {}
+    return yaml.safe_dump({**program, **config.model_dump(mode="json")}, sort_keys=False, allow_unicode=True)
 
 
 # ---------------------------------------------------------------- reading
@@ -163,6 +191,16 @@ def _find_config(path: str | Path) -> Path:
     raise ConfigError(f"config file {path} does not exist.{hint}")
 
 
+def _read_values(path: str | Path | None, overrides: Sequence[str]) -> dict[str, Any]:
+    """Everything that was given, merged; `program` among it."""
+    values = _read_yaml(_find_config(path)) if path is not None else {}
+    for override in overrides:
+        _apply_override(values, override)
+    if not isinstance(values.get("program", ""), str):
+        raise ConfigError(f"`program:` is {values['program']!r}; expected a name such as st_mem_modified.pretrain.")
+    return values
+
+
 def _read_yaml(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
     if path in seen:
         raise ConfigError(f"`base:` goes in a circle: {' -> '.join(str(p) for p in (*seen, path))}.")
@@ -178,7 +216,12 @@ def _read_yaml(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
         raise ConfigError(f"{path}: `base:` is {bases!r}; expected the path of a YAML, or a list of them.")
     merged: dict[str, Any] = {}
     for base in bases:
-        _merge(merged, _read_yaml(_find_config(repo_path(base)), (*seen, path)))
+        below = _read_yaml(_find_config(repo_path(base)), (*seen, path))
+        if "program" not in values and below.get("program", "") != merged.get("program", below.get("program", "")):
+            raise ConfigError(
+                f"{path} has bases of several programs and does not say its own: add a line `program: …`."
+            )
+        _merge(merged, below)
     return _merge(merged, values)
 
 
@@ -276,28 +319,10 @@ def _explain(detail: Any) -> str:
     return f"{key}: {detail['msg'].removeprefix('Value error, ')}{shown}"
 
 
-def _defaults(config_class: type[Section], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, field in config_class.model_fields.items():
-        section = _section_of(field.annotation)
-        if section is not None:
-            yield from _defaults(section, f"{prefix}{name}.")
-        else:
-            yield prefix + name, "(required)" if field.is_required() else field.get_default(call_default_factory=True)
-
-
-def _main(argv: Sequence[str]) -> None:
-    """`python -m shared.config OUT_DIR module:Class …` writes one JSON schema per config class."""
-    if len(argv) < 2:
-        raise ConfigError("usage: python -m shared.config OUT_DIR module:Class …")
-    folder = repo_path(argv[0])
-    folder.mkdir(parents=True, exist_ok=True)
-    for target in argv[1:]:
-        module, _, name = target.partition(":")
-        config_class = getattr(importlib.import_module(module), name)
-        path = folder / f"{module}.{name}.json"  # the whole module: several sources call their class Config
-        write_schema(config_class, path)
-        print(f"wrote {path}")
-
-
-if __name__ == "__main__":
-    entry_point(_main)
+def _other_program(said: str, program: str, path: str | Path | None) -> ConfigError:
+    # By name, and only once something is wrong: no run imports the tables of the programs.
+    importlib.import_module("shared.programs").find_program(said)  # one that does not exist has a message of its own
+    return ConfigError(
+        f"{path or 'program='} is for {said}, not for {program}. Run it by its own program: "
+        f"bash scripts/run.sh {path or 'CONFIG'} …, or give a YAML that says `program: {program}`."
+    )

@@ -1,7 +1,9 @@
 """Run a grid of settings and end in one table: one process per GPU, or a Slurm array.
 
-    python -m shared.sweep CONFIG key=a,b,c key2=d,e key3=f [out=runs/sweep] [module=…] [evaluate=CONFIG] [slurm="…"]
+    python -m shared.sweep CONFIG key=a,b,c key2=d,e key3=f [out=runs/sweep] [evaluate=CONFIG] [slurm="…"]
 
+The YAML says which program runs its points; points that do not evaluate themselves are scored by that package's `evaluate`
+program on the YAML `evaluate`. GPUS=0,1 runs one point per GPU; slurm="--gres gpu:1" hands them to Slurm with these options.
 Every point is a run folder below `out`; what is finished is not done again, so the same command continues a sweep.
 """
 
@@ -16,28 +18,18 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
 
-from shared.config import REPO_ROOT, entry_point, repo_path
+from shared.config import REPO_ROOT, asks_for_help, entry_point, repo_path
 from shared.errors import UserError
+from shared.programs import find_program, program_of, programs_of
 
-METHODS = ("st_mem", "ecg_jepa")
-STAGES = {
-    "pretrain": "pretrain",
-    "masked_tokens": "pretrain",
-    "finetune": "finetune",
-    "linear_probe": "finetune",
-    "triplet": "triplet",
-    "vqvae": "vqvae.train",
-    "inference": "evaluate",
-}
-"""Word in a config's file name → the module of the method that reads it."""
-OWN = {"out", "module", "evaluate", "slurm", "point", "table"}
+OWN = {"out", "evaluate", "slurm", "point", "table"}
 
 
 @dataclass(frozen=True)
@@ -48,7 +40,7 @@ class Sweep:
         config: the YAML all points start from.
         axes: key to its values, as text.
         out: folder of the run folders.
-        module: read by `python -m`.
+        program: what runs a point.
         evaluate: config of the evaluation of points that do not evaluate themselves.
         own: the sweep's own options, as given.
     """
@@ -56,9 +48,14 @@ class Sweep:
     config: str
     axes: dict[str, list[str]]
     out: Path
-    module: str
+    program: str
     evaluate: str
     own: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def scorer(self) -> str:
+        """The program that evaluates a point."""
+        return f"{self.program.partition('.')[0]}.evaluate"
 
     @property
     def points(self) -> list[dict[str, str]]:
@@ -77,7 +74,7 @@ def parse(argv: Sequence[str]) -> Sweep:
     """The sweep that the command line describes.
 
     Raises:
-        UserError: no config, fewer than two points, two points of one name, or a config whose module is not known.
+        UserError: no config, one without a program or of one whose runs have no scores, fewer than two points, or two of a name.
     """
     configs = [arg for arg in argv if "=" not in arg]
     if len(configs) != 1:
@@ -87,16 +84,20 @@ def parse(argv: Sequence[str]) -> Sweep:
     given = dict(arg.split("=", 1) for arg in argv if "=" in arg)
     own = {key: given.pop(key) for key in [*given] if key in OWN}
     axes = {key: split_values(text) for key, text in given.items()}
-    module = own.get("module") or find_module(configs[0])
-    method = module.partition("_modified")[0]
+    program = program_of(configs[0], [f"program={given['program']}"] if "program" in given else [])
+    package = program.partition(".")[0]
     sweep = Sweep(
         config=configs[0],
         axes=axes,
         out=repo_path(own.get("out", f"runs/sweep/{Path(configs[0]).stem}")),
-        module=module,
-        evaluate=own.get("evaluate", f"configs/{method}/inference_clusters.yaml"),
+        program=program,
+        evaluate=own.get("evaluate", f"configs/{package.removesuffix('_modified')}/inference_clusters.yaml"),
         own=own,
     )
+    if sweep.scorer not in programs_of(package):
+        raise UserError(
+            f"{configs[0]} is for {program}: a sweep compares scores, and there is no {sweep.scorer} to give them."
+        )
     empty = [key for key, values in axes.items() if not values]
     if empty:
         raise UserError(f"{', '.join(empty)} has no value; expected key=a,b,c.")
@@ -120,45 +121,6 @@ def split_values(text: str) -> list[str]:
     return [part.strip() for part in parts if part.strip()]
 
 
-def find_module(config: str) -> str:
-    """The module that reads a config, from its place and name or, failing that, its `base:`.
-
-    Raises:
-        UserError: neither tells.
-    """
-    for path in chain_of_bases(config):
-        place = "/".join(path.parts[-3:])
-        method = next((m for m in METHODS if m in place), None)
-        stage = next((module for word, module in STAGES.items() if word in path.stem), None)
-        if method and stage:
-            return f"{method}_modified.{stage}"
-    raise UserError(
-        f"which module reads {config}? Its path names no method ({', '.join(METHODS)}) with a stage ({', '.join(STAGES)}). "
-        "Say it: module=st_mem_modified.pretrain"
-    )
-
-
-def chain_of_bases(config: str) -> Iterator[Path]:
-    """The config and what it builds on, nearest first.
-
-    Raises:
-        UserError: a file that does not exist.
-    """
-    waiting, seen = [config], set()
-    while waiting:
-        name = waiting.pop(0)
-        path = Path(name) if Path(name).is_file() else repo_path(name)
-        if not path.is_file():
-            raise UserError(f"config file {name} does not exist.")
-        if path in seen:
-            continue
-        seen.add(path)
-        yield path
-        values = yaml.safe_load(path.read_text())
-        bases = values.get("base", []) if isinstance(values, dict) else []
-        waiting += [bases] if isinstance(bases, str) else bases
-
-
 # ---------------------------------------------------------------- running
 
 
@@ -167,22 +129,23 @@ def run_point(sweep: Sweep, point: dict[str, str], gpu: str | None = None) -> bo
     name = sweep.name(point)
     folder, log = sweep.out / name, sweep.out / "logs" / f"{name}.txt"
     log.parent.mkdir(parents=True, exist_ok=True)
-    evaluates = sweep.module.endswith(".evaluate")
-    place = f"{'out' if evaluates else 'run.out'}={folder}"
+    place = f"{'out' if sweep.program == sweep.scorer else 'run.out'}={folder}"
     settings = [f"{key}={value}" for key, value in point.items()]
     print(f"{name}: started{f' on GPU {gpu}' if gpu else ''}, output in {log}", flush=True)
-    ok = execute([sys.executable, "-m", sweep.module, sweep.config, *settings, place], log, gpu)
+    ok = execute([*_python(sweep.program), sweep.config, *settings, place], log, gpu)
     if ok and find_summary(folder) is None:
         store = yaml.safe_load((folder / "config.yaml").read_text())["data"]["store"]
-        module = sweep.module.partition(".")[0] + ".evaluate"
-        arguments = [sweep.evaluate, f"encoder.weights={folder}", f"store={store}"]
-        ok = execute([sys.executable, "-m", module, *arguments], log, gpu)
+        ok = execute([*_python(sweep.scorer), sweep.evaluate, f"encoder.weights={folder}", f"store={store}"], log, gpu)
     if ok:
         print(f"{name}: done", flush=True)
     else:
         last = "\n    ".join(log.read_text(errors="replace").strip().splitlines()[-4:])
         print(f"{name}: FAILED, see {log}\n    {last}", flush=True)
     return ok
+
+
+def _python(program: str) -> list[str]:
+    return [sys.executable, "-m", find_program(program).module]
 
 
 def execute(command: Sequence[str], log: Path, gpu: str | None) -> bool:
@@ -267,6 +230,9 @@ def write_table(sweep: Sweep) -> bool:
 
 def main(argv: Sequence[str]) -> None:
     """Entry point."""
+    if asks_for_help(argv):
+        print(__doc__)
+        return
     sweep = parse(argv)
     if "slurm" in sweep.own:
         submit(sweep, argv)

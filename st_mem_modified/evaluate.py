@@ -17,7 +17,7 @@ __all__ = ["load_model", "random_encoder", "run_evaluation"]
 
 def main(argv: Sequence[str]) -> None:
     """Entry point."""
-    run_evaluation(config_from_cli(EvaluateConfig, argv))
+    run_evaluation(config_from_cli(EvaluateConfig, argv, "st_mem_modified.evaluate"))
 
 
 if __name__ == "__main__":

@@ -143,7 +143,7 @@ def finish_epoch(
 
 def main(argv: Sequence[str]) -> None:
     """Entry point."""
-    config = config_from_cli(PretrainConfig, argv)
+    config = config_from_cli(PretrainConfig, argv, "st_mem_modified.pretrain")
     out = pretrain(config)
     print(f"pretrained: {out}")
 

@@ -207,7 +207,8 @@ def _optimizer(model: TripletModel, config: TripletConfig) -> torch.optim.Optimi
 
 def main(argv: Sequence[str]) -> None:
     """Entry point."""
-    print(f"trained: {train(config_from_cli(TripletConfig, argv))}")
+    config = config_from_cli(TripletConfig, argv, "st_mem_modified.triplet")
+    print(f"trained: {train(config)}")
 
 
 if __name__ == "__main__":

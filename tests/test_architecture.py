@@ -24,7 +24,10 @@ ALLOWED: dict[str, set[str]] = {
     "devices": {"errors"},
     "epochs": {"run"},
     "monitors": BELOW | TRAINING | {"epochs", "statistics"},
-    "sweep": {"config", "errors"},
+    "sweep": {"config", "errors", "programs"},
+    "help": {"config"},
+    "programs": {"config", "errors"},
+    "schemas": {"config", "errors", "programs"},
     "config": {"errors"},
     "leads": {"errors"},
     "checkpoints": {"config", "errors"},
@@ -33,7 +36,7 @@ ALLOWED: dict[str, set[str]] = {
     "selection": {"run"},
     "measurements": GROUND,
     "features": {"measurements"},
-    "data": GROUND | {"measurements"},
+    "data": GROUND | {"measurements", "programs"},
     "statistics": {"errors"},
     "plots": {"statistics"},
     "embeddings": {"data", "errors"},
@@ -43,8 +46,8 @@ ALLOWED: dict[str, set[str]] = {
 """Part of `shared` → the other parts it may import; `part.module` allows that module only. A new part is given its place here
 first."""
 
-IMPORTED_COMMANDS = {"shared.config"}
-"""Libraries that have a small command of their own: `python -m shared.config` writes the JSON schemas."""
+IMPORTED_COMMANDS = {"shared.programs"}
+"""Libraries that have a small command of their own: `python -m shared.programs` says what runs a YAML."""
 
 
 def module_name(path: Path) -> str:

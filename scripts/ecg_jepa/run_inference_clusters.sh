@@ -6,5 +6,4 @@ if [[ $# -eq 0 ]]; then
   demo_encoder ecg_jepa
   set -- $demo/ecg_jepa_inference.yaml
 fi
-first="${GPUS:-}"
-GPUS="${first%%,*}" launch ecg_jepa_modified.evaluate configs/ecg_jepa/inference_clusters.yaml "$@"
+launch ecg_jepa_modified.evaluate configs/ecg_jepa/inference_clusters.yaml "$@"

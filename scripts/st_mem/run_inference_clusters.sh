@@ -6,5 +6,4 @@ if [[ $# -eq 0 ]]; then
   demo_encoder st_mem
   set -- $demo/st_mem_inference.yaml
 fi
-first="${GPUS:-}"
-GPUS="${first%%,*}" launch st_mem_modified.evaluate configs/st_mem/inference_clusters.yaml "$@"
+launch st_mem_modified.evaluate configs/st_mem/inference_clusters.yaml "$@"

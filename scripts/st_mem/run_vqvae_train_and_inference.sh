@@ -3,7 +3,7 @@
 # Without arguments: from scratch on embedded synthetic ECG, prepared first where it is not there yet.
 source "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/../launch.sh"
 if [[ $# -eq 0 ]]; then
-  GPUS="" launch shared.data.prepare $demo/synthetic.yaml
+  launch shared.data.prepare $demo/synthetic.yaml
   set -- $demo/st_mem_vqvae.yaml
 fi
-launch st_mem_modified.vqvae.train configs/st_mem/vqvae.yaml "$@"
+launch st_mem_modified.vqvae configs/st_mem/vqvae.yaml "$@"

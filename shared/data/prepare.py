@@ -16,7 +16,7 @@ import pandas as pd
 from scipy.signal import resample
 from tqdm import tqdm
 
-from shared.config import ConfigError, config_from_cli, entry_point
+from shared.config import Choice, config_from_cli, entry_point
 from shared.data.audit import make_audit, print_audit
 from shared.data.sources import SOURCES
 from shared.data.sources.base import PrepareConfig, RecordError, Recording
@@ -238,17 +238,13 @@ def _table(rows: list[dict[str, Any]], labels: Sequence[str]) -> pd.DataFrame:
     return records[[*lead, *(c for c in records.columns if c not in lead)]]
 
 
-def choose_config(values: Mapping[str, Any]) -> type[PrepareConfig]:
-    """The config class of the source that the values name."""
-    name = values.get("source")
-    if not isinstance(name, str) or name not in SOURCES:
-        raise ConfigError(f"source: {name!r} is not one of {', '.join(SOURCES)}.")
-    return SOURCES[name].Config
+choose_config = Choice("source", {name: source.Config for name, source in SOURCES.items()})
+"""The config class of the source that the values name."""
 
 
 def main(argv: Sequence[str]) -> None:
     """Entry point."""
-    prepare(config_from_cli(choose_config, argv))
+    prepare(config_from_cli(choose_config, argv, "shared.data.prepare"))
 
 
 if __name__ == "__main__":

@@ -184,7 +184,8 @@ def validate(
 
 def main(argv: Sequence[str]) -> None:
     """Entry point."""
-    print(f"trained: {train(config_from_cli(VQTrainConfig, argv))}")
+    config = config_from_cli(VQTrainConfig, argv, "st_mem_modified.vqvae")
+    print(f"trained: {train(config)}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Sweeps: the grid and its names, which module reads a config, running points, what fails, Slurm, and the table at the end."""
+"""Sweeps: the grid and its names, which program runs the points, running points, what fails, Slurm, and the table at the end."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ import pandas as pd
 import pytest
 
 import shared.sweep
-from shared.config import REPO_ROOT
 from shared.errors import UserError
-from shared.sweep import execute, find_module, main, parse, run_here, split_values
+from shared.sweep import execute, main, parse, run_here, split_values
 
 
 @pytest.mark.parametrize(
@@ -36,26 +35,30 @@ def test_grid_and_names() -> None:
         "lr=1e-3,mask_ratio=0.5", "lr=1e-3,mask_ratio=0.75", "lr=1e-4,mask_ratio=0.5", "lr=1e-4,mask_ratio=0.75",
     ]  # fmt: skip
     assert all(point["optim.epochs"] == "2" for point in sweep.points)
-    assert sweep.module == "st_mem_modified.pretrain"
+    assert sweep.program == "st_mem_modified.pretrain"
     assert sweep.evaluate == "configs/st_mem/inference_clusters.yaml"
     twins = parse(["configs/st_mem/pretrain.yaml", "a.x=1,2", "b.x=3,4"])
     assert twins.name(twins.points[0]) == "a.x=1,b.x=3"
 
 
-@pytest.mark.parametrize("path", sorted((REPO_ROOT / "configs").rglob("*.yaml")), ids=lambda p: p.stem)
-def test_module_of_every_run_config(path: Path) -> None:
-    name = path.relative_to(REPO_ROOT).as_posix()
-    if "synthetic" in path.stem or path.parent.name == "data":
-        with pytest.raises(UserError, match="which module reads"):
-            find_module(name)
-    else:
-        module = find_module(name)
-        assert (REPO_ROOT / module.replace(".", "/")).with_suffix(".py").is_file()
+def test_program_comes_from_the_yaml_whatever_its_name(tmp_path: Path) -> None:
+    (tmp_path / "triplet_vqvae.yaml").write_text("base: configs/ecg_jepa/pretrain.yaml\noptim:\n  epochs: 2\n")
+    sweep = parse([str(tmp_path / "triplet_vqvae.yaml"), "optim.lr=1,2"])
+    assert (sweep.program, sweep.scorer) == ("ecg_jepa_modified.pretrain", "ecg_jepa_modified.evaluate")
+    assert sweep.evaluate == "configs/ecg_jepa/inference_clusters.yaml"
+    assert parse(["configs/st_mem/vqvae_finetune.yaml", "optim.lr=1,2"]).program == "st_mem_modified.vqvae"
 
 
-def test_module_from_the_base(tmp_path: Path) -> None:
-    (tmp_path / "mine.yaml").write_text("base: configs/ecg_jepa/pretrain.yaml\noptim:\n  epochs: 2\n")
-    assert find_module(str(tmp_path / "mine.yaml")) == "ecg_jepa_modified.pretrain"
+def test_a_yaml_without_program_is_refused_or_told_one(tmp_path: Path) -> None:
+    (tmp_path / "old.yaml").write_text("optim:\n  epochs: 2\n")
+    argv = [str(tmp_path / "old.yaml"), "optim.lr=1,2"]
+    with pytest.raises(
+        UserError, match=r"old\.yaml does not say which program .*`program: NAME`.*st_mem_modified\.vqvae"
+    ):
+        parse(argv)
+    told = parse([*argv, "program=st_mem_modified.pretrain"])
+    assert told.program == "st_mem_modified.pretrain"
+    assert all(point["program"] == told.program for point in told.points)  # the points are told as well
 
 
 def test_bad_sweeps(tmp_path: Path) -> None:
@@ -66,6 +69,12 @@ def test_bad_sweeps(tmp_path: Path) -> None:
         "two points or more": ["configs/st_mem/pretrain.yaml", "optim.lr=1"],
         "give each value once": ["configs/st_mem/pretrain.yaml", "optim.lr=1,1"],
         "has no value": ["configs/st_mem/pretrain.yaml", "optim.lr=", "x=1,2"],
+        "no shared.evaluate to give them": ["configs/data/synthetic.yaml", "fs=250,500"],
+        "unknown program 'st_mem_modified.pretrian'; did you mean 'st_mem_modified.pretrain'": [
+            "configs/st_mem/pretrain.yaml",
+            "program=st_mem_modified.pretrian",
+            "x=1,2",
+        ],
     }
     for message, argv in cases.items():
         with pytest.raises(UserError, match=message):
@@ -117,10 +126,9 @@ def test_sweep_of_a_pretraining_ends_in_a_table(
     synthetic_store: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Two settings train and are evaluated, a third fails by its value; the same command does not train again."""
-    (tmp_path / "st_mem").mkdir()
-    config, evaluation = tmp_path / "st_mem" / "pretrain.yaml", tmp_path / "inference.yaml"
+    config, evaluation = tmp_path / "mine.yaml", tmp_path / "inference.yaml"
     config.write_text(
-        f"run: {{out: unused}}\ndata: {{store: {synthetic_store}}}\n"
+        f"program: st_mem_modified.pretrain\nrun: {{out: unused}}\ndata: {{store: {synthetic_store}}}\n"
         "model: {size: tiny, embed_dim: 16, depth: 1, num_heads: 1, head_dim: 16, decoder_dim: 16, decoder_heads: 1,\n"
         "  input: {num_samples: 450}}\noptim: {epochs: 1, batch_size: 80, warmup_epochs: 0}\n"
     )

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from shared.config import entry_point, repo_path
+from shared.config import asks_for_help, entry_point, repo_path
 from shared.errors import UserError
 from shared.evaluation.context import RANDOM, Picture, Result
 from shared.evaluation.protocols import PROTOCOLS
@@ -215,6 +215,9 @@ def write_tables(out: Path, results: dict[str, Result]) -> None:
 
 def main(argv: Sequence[str]) -> None:
     """Entry point."""
+    if asks_for_help(argv):
+        print(__doc__)
+        return
     # A sweep's folders have `=` in their names, so what is there is a run.
     settings = [arg for arg in argv if "=" in arg and not repo_path(arg).exists()]
     options = dict(arg.split("=", 1) for arg in settings)
