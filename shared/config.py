@@ -6,26 +6,21 @@ stops the run before anything is loaded, and names the nearest right key. Relati
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import json
 import re
 import sys
-import types
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, Union, cast, get_args, get_origin
+from typing import Annotated, Any, TypeVar, cast
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
 
+from shared.config_keys import ConfigError, defaults, explain, merge, plain_types, refuse_unknown
 from shared.errors import UserError
 
 REPO_ROOT = Path(__file__).resolve().parents[1]
-
-
-class ConfigError(UserError):
-    """The configuration cannot be used; the message names the key."""
 
 
 def repo_path(path: str | Path) -> Path:
@@ -51,7 +46,7 @@ class Section(BaseModel):
         values = dict(values)
         for name, field in cls.model_fields.items():
             value = values.get(name)
-            kinds = _plain_types(field.annotation)
+            kinds = plain_types(field.annotation)
             items = value if isinstance(value, list | tuple) else [value]
             if any(isinstance(item, bool) for item in items) and bool not in kinds and {int, float, tuple} & kinds:
                 raise ValueError(f"{name}: {value!r} is a truth value where none is expected")
@@ -73,23 +68,29 @@ def load_config(
     """Read a YAML (and its `base:` files), apply `key=value` overrides, and validate.
 
     Args:
-        config_class: the class, or a function from the merged values to the class (where one key decides).
+        config_class: the class, or a function from the values to the class (where one key of the top level decides).
         path: the YAML; None takes the defaults.
         overrides: `section.key=value`, the value written as in YAML.
 
     Raises:
         ConfigError: a missing or broken file, an unknown key, a wrong type or a value out of range.
     """
-    values = _read_yaml(_find_config(path)) if path is not None else {}
+    layers = _read_yaml(_find_config(path)) if path is not None else []
+    given: dict[str, Any] = {}
     for override in overrides:
-        _apply_override(values, override)
-    chosen = cast("type[C]", config_class if isinstance(config_class, type) else config_class(values))
+        _apply_override(given, override)
+    layers.append(given)
+    top = {key: value for layer in layers for key, value in layer.items()}
+    chosen = cast("type[C]", config_class if isinstance(config_class, type) else config_class(top))
+    values: dict[str, Any] = {}
+    for layer in layers:
+        merge(values, layer, chosen)
     origin = f" in {path}" if path is not None else ""
-    _refuse_unknown(chosen, values, f" ({path}{' or key=value' if overrides else ''})" if path is not None else "")
+    refuse_unknown(chosen, values, f" ({path}{' or key=value' if overrides else ''})" if path is not None else "")
     try:
         return chosen.model_validate(values)
     except ValidationError as error:
-        lines = [_explain(detail) for detail in error.errors()]
+        lines = [explain(detail, chosen) for detail in error.errors()]
         raise ConfigError(f"invalid configuration{origin}:\n  " + "\n  ".join(lines)) from None
 
 
@@ -99,7 +100,7 @@ def config_from_cli(config_class: type[C] | Callable[[Mapping[str, Any]], type[C
         chosen = config_class if isinstance(config_class, type) else None
         print("usage: CONFIG.yaml [key=value …]")
         if chosen is not None:
-            print("keys and defaults:\n  " + "\n  ".join(f"{key} = {value}" for key, value in _defaults(chosen)))
+            print("keys and defaults:\n  " + "\n  ".join(f"{key} = {value}" for key, value in defaults(chosen)))
         raise SystemExit(0)
     paths = [arg for arg in argv if "=" not in arg]
     if len(paths) > 1:
@@ -161,7 +162,8 @@ def _find_config(path: str | Path) -> Path:
     raise ConfigError(f"config file {path} does not exist.{hint}")
 
 
-def _read_yaml(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
+def _read_yaml(path: Path, seen: tuple[Path, ...] = ()) -> list[dict[str, Any]]:
+    """The values of a file and of those it builds on, which come first: later ones count."""
     if path in seen:
         raise ConfigError(f"`base:` goes in a circle: {' -> '.join(str(p) for p in (*seen, path))}.")
     try:
@@ -174,19 +176,8 @@ def _read_yaml(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
     bases = [bases] if isinstance(bases, str) else bases
     if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
         raise ConfigError(f"{path}: `base:` is {bases!r}; expected the path of a YAML, or a list of them.")
-    merged: dict[str, Any] = {}
-    for base in bases:
-        _merge(merged, _read_yaml(_find_config(repo_path(base)), (*seen, path)))
-    return _merge(merged, values)
-
-
-def _merge(into: dict[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    for key, value in values.items():
-        if isinstance(value, dict) and isinstance(into.get(key), dict):
-            _merge(into[key], value)
-        else:
-            into[key] = value
-    return into
+    layers = [layer for base in bases for layer in _read_yaml(_find_config(repo_path(base)), (*seen, path))]
+    return [*layers, values]
 
 
 def _apply_override(values: dict[str, Any], override: str) -> None:
@@ -204,76 +195,6 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
             raise ConfigError(f"{override!r} sets a key below {key!r}, which holds the value {child!r}.")
         values = child
     values[last] = value
-
-
-# ---------------------------------------------------------------- checking
-
-
-def _plain_types(annotation: Any) -> set[Any]:
-    """The plain types in an annotation: `tuple[int, ...] | None` -> {tuple, NoneType}."""
-    origin = get_origin(annotation)
-    if origin in (Union, types.UnionType):
-        return set().union(*(_plain_types(arg) for arg in get_args(annotation)))
-    if origin is Annotated:
-        return _plain_types(get_args(annotation)[0])
-    return {origin or annotation}
-
-
-def _section_of(annotation: Any) -> type[Section] | None:
-    for kind in _plain_types(annotation):
-        if isinstance(kind, type) and issubclass(kind, Section):
-            return kind
-    return None
-
-
-def _known_keys(config_class: type[Section], prefix: str = "") -> Iterator[str]:
-    for name, field in config_class.model_fields.items():
-        yield prefix + name
-        section = _section_of(field.annotation)
-        if section is not None:
-            yield from _known_keys(section, f"{prefix}{name}.")
-
-
-def _refuse_unknown(config_class: type[Section], values: Mapping[str, Any], origin: str) -> None:
-    known = list(_known_keys(config_class))
-
-    def walk(cls: type[Section], level: Mapping[str, Any], prefix: str) -> None:
-        for key, value in level.items():
-            dotted = f"{prefix}{key}"
-            if key not in cls.model_fields:
-                raise ConfigError(f"unknown key {dotted!r}{_nearest(dotted, known)}{origin}")
-            section = _section_of(cls.model_fields[key].annotation)
-            if section is not None and isinstance(value, Mapping):
-                walk(section, value, f"{dotted}.")
-
-    walk(config_class, values, "")
-
-
-def _nearest(dotted: str, known: Sequence[str]) -> str:
-    same_name = [key for key in known if key.split(".")[-1] == dotted.split(".")[-1]]
-    close = same_name[:1] or difflib.get_close_matches(dotted, known, n=1, cutoff=0.6)
-    if not close:
-        last = {key.split(".")[-1]: key for key in known}
-        names = difflib.get_close_matches(dotted.split(".")[-1], last, n=1, cutoff=0.6)
-        close = [last[name] for name in names]
-    return f"; did you mean {close[0]!r}?" if close else f"; the keys here are {', '.join(known)}."
-
-
-def _explain(detail: Any) -> str:
-    """One line of a pydantic error; list positions and union branches, which pydantic adds, are shown as they help."""
-    key = ".".join(str(part) for part in detail["loc"]) or "config"
-    given = detail.get("input")
-    shown = "" if isinstance(given, Mapping) else f" (given: {given!r})"
-    return f"{key}: {detail['msg'].removeprefix('Value error, ')}{shown}"
-
-
-def _defaults(config_class: type[Section], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, field in config_class.model_fields.items():
-        section = _section_of(field.annotation)
-        if section is not None:
-            yield from _defaults(section, f"{prefix}{name}.")
-        else:
-            yield prefix + name, "(required)" if field.is_required() else field.get_default(call_default_factory=True)
 
 
 def _main(argv: Sequence[str]) -> None:

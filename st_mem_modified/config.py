@@ -94,21 +94,3 @@ class PretrainConfig(Section):
         if (self.tokenizer is not None) != (self.objective == "masked_tokens"):
             raise ValueError("objective=masked_tokens and tokenizer=RUN belong together: give both or neither")
         return self
-
-
-def refuse_unread(section: Section, name: str, readers: Mapping[str, tuple[str, ...]]) -> None:
-    """Refuse a key that the chosen `name` never reads, so that none is silently ignored; such a key must keep its default.
-
-    Args:
-        section: what was given.
-        name: the choice, a key of `readers`.
-        readers: choice to the keys that it reads; keys that stand nowhere in it are everyone's.
-
-    Raises:
-        ValueError: a key of another choice differs from its default.
-    """
-    for key, field in type(section).model_fields.items():
-        of = [choice for choice, keys in readers.items() if key in keys]
-        default = field.get_default(call_default_factory=True)
-        if of and name not in of and getattr(section, key) != default:
-            raise ValueError(f"{key} is a key of {', '.join(of)}; {name} reads none")

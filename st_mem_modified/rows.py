@@ -23,10 +23,10 @@ from shared.evaluation.protocols import PROTOCOLS
 from shared.evaluation.report.page import format_interval
 from shared.plots.embeddings import plot_embeddings
 from shared.run import pick_device
+from shared.triplet.model import TripletModel
 from st_mem_modified.figures import draw_reconstruction
 from st_mem_modified.loading import encoder_of, load_encoder, load_model, random_encoder
 from st_mem_modified.model import STMEM
-from st_mem_modified.triplet_model import TripletModel
 from st_mem_modified.vqvae.figures import draw_codes_under_ecg, draw_vq_reconstruction
 from st_mem_modified.vqvae.model import VQVAE
 

@@ -15,13 +15,14 @@ METHODS = ("st_mem_modified", "ecg_jepa_modified")
 PACKAGES = ("shared", *METHODS)
 
 TRAINING = {"checkpoints", "optim", "run", "selection"}
-GROUND = {"config", "errors", "leads"}
+GROUND = {"config", "config_keys", "errors", "leads"}
 BELOW = GROUND | {"measurements", "data", "nn"}
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "nn": set(),
     "sweep": {"config", "errors"},
-    "config": {"errors"},
+    "config_keys": {"errors"},
+    "config": {"config_keys", "errors"},
     "leads": {"errors"},
     **{part: {"config", "errors", "checkpoints"} for part in TRAINING},
     "selection": {"run"},
@@ -32,6 +33,7 @@ ALLOWED: dict[str, set[str]] = {
     "plots": {"statistics"},
     "embeddings": {"data", "errors"},
     "finetune": BELOW | TRAINING | {"statistics", "plots", "embeddings", "evaluation"},
+    "triplet": BELOW | TRAINING | {"statistics", "plots", "embeddings", "evaluation"},
     "evaluation": BELOW | TRAINING | {"statistics", "plots", "embeddings"},
 }
 """Part of `shared` → the other parts it may import. A new part is given its place here first."""

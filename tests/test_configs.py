@@ -13,12 +13,13 @@ import yaml
 
 import ecg_jepa_modified.config
 import ecg_jepa_modified.finetune
+import ecg_jepa_modified.triplet
 import st_mem_modified.config
 import st_mem_modified.finetune
+import st_mem_modified.triplet
 from shared.config import REPO_ROOT, ConfigError, Section, load_config
 from shared.data.prepare import choose_config
 from shared.evaluation.config import EvaluateConfig
-from st_mem_modified.config_triplet import TripletConfig
 from st_mem_modified.vqvae.config import VQTrainConfig
 
 CLASSES: dict[str, type[Section] | Callable[[Mapping[str, Any]], type[Section]]] = {
@@ -31,8 +32,8 @@ CLASSES: dict[str, type[Section] | Callable[[Mapping[str, Any]], type[Section]]]
     "configs/st_mem/linear_probe*.yaml": st_mem_modified.finetune.FinetuneConfig,
     "configs/[dt]e[ms][ot]/st_mem_finetune*.yaml": st_mem_modified.finetune.FinetuneConfig,
     "configs/[dt]e[ms][ot]/st_mem_inference*.yaml": EvaluateConfig,
-    "configs/st_mem/triplet*.yaml": TripletConfig,
-    "configs/[dt]e[ms][ot]/st_mem_triplet*.yaml": TripletConfig,
+    "configs/st_mem/triplet*.yaml": st_mem_modified.triplet.TripletConfig,
+    "configs/[dt]e[ms][ot]/st_mem_triplet*.yaml": st_mem_modified.triplet.TripletConfig,
     "configs/st_mem/vqvae*.yaml": VQTrainConfig,
     "configs/[dt]e[ms][ot]/st_mem_vqvae*.yaml": VQTrainConfig,
     "configs/st_mem/masked_tokens*.yaml": st_mem_modified.config.PretrainConfig,
@@ -44,6 +45,8 @@ CLASSES: dict[str, type[Section] | Callable[[Mapping[str, Any]], type[Section]]]
     "configs/ecg_jepa/linear_probe*.yaml": ecg_jepa_modified.finetune.FinetuneConfig,
     "configs/[dt]e[ms][ot]/ecg_jepa_finetune*.yaml": ecg_jepa_modified.finetune.FinetuneConfig,
     "configs/[dt]e[ms][ot]/ecg_jepa_inference*.yaml": EvaluateConfig,
+    "configs/ecg_jepa/triplet*.yaml": ecg_jepa_modified.triplet.TripletConfig,
+    "configs/[dt]e[ms][ot]/ecg_jepa_triplet*.yaml": ecg_jepa_modified.triplet.TripletConfig,
     "configs/ablations/hybrid_*.yaml": ecg_jepa_modified.config.PretrainConfig,
     "configs/[dt]e[ms][ot]/ecg_jepa_hybrid_pretrain*.yaml": ecg_jepa_modified.config.PretrainConfig,
     "configs/[dt]e[ms][ot]/ecg_jepa_hybrid_inference*.yaml": EvaluateConfig,
