@@ -82,7 +82,7 @@ class OneOf:
 
     def _complete(self, values: Any) -> Any:
         if isinstance(values, str):
-            raise ConfigError(f"{values!r} is given where a section is expected; its key {TAG} takes {values!r}")
+            raise ConfigError(f"a section is expected, whose key {TAG} is one of {', '.join(self.classes)}")
         if not isinstance(values, Mapping):
             return values
         values = self.without_leftovers(values)

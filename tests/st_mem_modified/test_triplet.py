@@ -1,4 +1,4 @@
-"""Metric learning of both methods' encoders: who gets gradients, embeddings, whole runs and their evaluation."""
+"""Triplet fine-tuning of ST-MEM: whole runs, the epoch that is chosen, resuming, every variant, runs of before."""
 
 from __future__ import annotations
 
@@ -8,24 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from shared.checkpoints import newest_checkpoint, read_weights
+from shared.checkpoints import newest_checkpoint, read_weights, save_weights
 from shared.config import load_config
 from shared.errors import UserError
 from shared.run import Run, Stop
-from st_mem_modified.config import ModelConfig
 from st_mem_modified.loading import load_model
 from st_mem_modified.triplet import TripletConfig, TripletModel, train
 
-SMALL_ENCODER = {
-    "embed_dim": 16,
-    "depth": 2,
-    "num_heads": 1,
-    "head_dim": 16,
-    "decoder_dim": 16,
-    "decoder_depth": 1,
-    "decoder_heads": 1,
-    "input": {"num_samples": 450},
-}
 SHORT = [
     "optim.epochs=2",
     "optim.batch_size=80",
@@ -35,52 +24,6 @@ SHORT = [
     "run.precision=fp32",
 ]
 EVALUATION = ["evaluate.resamples=10", "evaluate.protocols=[knn,clusters]", "evaluate.knn.k=5", "evaluate.num_crops=1"]
-
-
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        (["head.embed=before"], "would evaluate the untuned encoder"),
-        (["per_class=12"], "divide optim.batch_size 128"),
-        (["optim.micro_batch=4"], "triplets are formed within a whole batch"),
-    ],
-)
-def test_settings_that_contradict_each_other(given: list[str], message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        load_config(TripletConfig, "configs/st_mem/triplet.yaml", given)
-
-
-# ---------------------------------------------------------------- model
-
-
-@pytest.mark.parametrize("what", ["none", "last_blocks", "all"])
-def test_gradients_reach_what_was_asked(what: str) -> None:
-    model = TripletModel(TripletModelConfig(model=ModelConfig.model_validate(SMALL_ENCODER)))
-    model.let_learn(what, 1)
-    ecg = torch.randn(6, 12, 450, generator=torch.Generator().manual_seed(0))
-    loss_of(margin=2.0)(model(ecg), single_labels(6)).loss.backward()
-    touched = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
-    head = {name for name, _ in model.named_parameters() if name.startswith("head.")}
-    last = {name for name, _ in model.named_parameters() if name.startswith(("encoder.blocks.1.", "encoder.norm."))}
-    everything = {name for name, _ in model.named_parameters()}
-    assert touched == {"none": head, "last_blocks": head | last, "all": everything}[what]
-    with pytest.raises(UserError, match="the encoder has 2 blocks"):
-        model.let_learn("last_blocks", 3)
-
-
-def test_embedding_before_and_after_the_head() -> None:
-    config = TripletModelConfig.model_validate({"model": SMALL_ENCODER, "head": {"hidden": [64], "dim": 9}})
-    model, ecg = TripletModel(config).eval(), torch.randn(2, 12, 450, generator=torch.Generator().manual_seed(0))
-    after = model.embed(ecg)
-    assert after.shape == (2, 9) == (2, model.embed_dim)
-    torch.testing.assert_close(after.norm(dim=1), torch.ones(2))
-    torch.testing.assert_close(model(model.encoder.embed(ecg)), after)
-    assert [tuple(p.shape) for p in model.head.parameters()] == [(64, 16), (64,), (9, 64), (9,)]
-    before = TripletModel(config.model_copy(update={"head": config.head.model_copy(update={"embed": "before"})}))
-    assert before.embed(ecg).shape == (2, 16)
-
-
-# ---------------------------------------------------------------- runs
 
 
 def config_for(
@@ -101,7 +44,7 @@ def weights_of(run: Path) -> dict[str, torch.Tensor]:
     return read_weights(newest / "model.safetensors")[0]
 
 
-def test_demo_run_is_whole(finished: Path, stmem_run: Path, synthetic_store: Path) -> None:
+def test_demo_run_is_whole(finished: Path, stmem_run: Path) -> None:
     lines = [json.loads(line) for line in (finished / "log.jsonl").read_text().splitlines()]
     assert all(0 <= line["active"] <= 1 and 0 <= line["val_auroc"] <= 1 for line in lines) and len(lines) == 2
     start, tuned = weights_of(stmem_run), weights_of(finished)
@@ -115,7 +58,6 @@ def test_demo_run_is_whole(finished: Path, stmem_run: Path, synthetic_store: Pat
     assert (finished / "evaluation" / "figures" / "before_after_pca.png").is_file()
     model, config = load_model(finished)
     assert isinstance(model, TripletModel) and config["task"] == "superclass"
-    assert len(ECGStore(synthetic_store)) == 200
 
 
 def test_chosen_epoch_is_the_best_on_validation(finished: Path) -> None:
@@ -166,3 +108,20 @@ def test_encoder_must_be_named(synthetic_store: Path, stmem_run: Path, tmp_path:
     config = config_for(synthetic_store, stmem_run, tmp_path / "run", "encoder.weights=null")
     with pytest.raises(UserError, match=r"encoder\.weights is not set"):
         train(config)
+
+
+def test_a_run_that_saved_the_keys_of_every_loss_loads_and_resumes(
+    synthetic_store: Path, stmem_run: Path, tmp_path: Path
+) -> None:
+    config = config_for(synthetic_store, stmem_run, tmp_path / "run", "evaluate=null", "optim.epochs=1")
+    newest = newest_checkpoint(train(config))
+    assert newest is not None
+    weights = newest / "model.safetensors"
+    state, method, saved = read_weights(weights)
+    assert method == "st_mem_triplet"
+    saved["loss"] |= {"alpha": 2.0, "beta": 50.0, "base": 0.5, "temperature": 0.1}
+    save_weights(weights, state, method, saved)
+    assert isinstance(load_model(config.run.out)[0], TripletModel)
+    train(config)  # finished: nothing is left to do, and nothing differs
+    with pytest.raises(UserError, match=r"other settings: loss\.margin"):
+        train(config.model_copy(update={"loss": config.loss.model_copy(update={"margin": 0.3})}))
