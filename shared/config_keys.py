@@ -47,10 +47,11 @@ class OneOf:
 
     def carried_over(self, earlier: Any, later: Mapping[str, Any]) -> Any:
         """What an earlier layer of a config leaves to a later one: under another name, only the keys that both have."""
-        if not isinstance(earlier, Mapping) or later.get(TAG, earlier.get(TAG)) == earlier.get(TAG, self.default):
+        if not isinstance(earlier, Mapping):
             return earlier
-        new = self.classes.get(str(later.get(TAG, self.default)))
-        if new is None:
+        before = earlier.get(TAG, self.default)
+        new = self.classes.get(str(later.get(TAG, before)))
+        if new is None or new is self.classes.get(str(before)):
             return earlier
         return {key: value for key, value in earlier.items() if key in new.model_fields or not self.owners(key)}
 
@@ -169,13 +170,14 @@ def merge(into: dict[str, Any], values: Mapping[str, Any], config_class: type[Ba
     """
     for key, value in values.items():
         section = section_of(config_class.model_fields.get(key)) if config_class is not None else None
-        if isinstance(section, OneOf) and isinstance(value, dict):
-            value = section.without_leftovers(value)
-            into[key] = section.carried_over(into.get(key), value)
-        if isinstance(value, dict) and isinstance(into.get(key), dict):
-            merge(into[key], value, None if isinstance(section, OneOf) else section)
-        else:
+        if not isinstance(value, dict):
             into[key] = value
+            continue
+        earlier = into.get(key)
+        if isinstance(section, OneOf):
+            value = section.without_leftovers(value)
+            earlier, section = section.carried_over(earlier, value), None
+        into[key] = merge(earlier if isinstance(earlier, dict) else {}, value, section)
     return into
 
 

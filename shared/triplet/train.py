@@ -104,12 +104,7 @@ def train(config: TripletConfig, method: Method) -> Path:
     Returns:
         The run folder.
     """
-    if config.encoder.weights is None:
-        raise UserError(
-            f"encoder.weights is not set: give a run folder, a model.safetensors or a released .pth of {method.name}."
-        )
-    encoder: Any = method.load(config.encoder.weights)
-    config = config.model_copy(update={"model": encoder.config})
+    encoder, config = start_from(config, method)
     store, optim = ECGStore(config.data.store), config.optim
     task = make_task(store, config.task, config.single_label)
     indices, num_train = choose_records(store, task, config)
@@ -162,6 +157,20 @@ def train(config: TripletConfig, method: Method) -> Path:
         section = config.evaluate.encoder.model_copy(update={"weights": config.run.out})
         method.evaluate(config.evaluate.model_copy(update={"encoder": section}))
     return config.run.out
+
+
+def start_from(config: TripletConfig, method: Method) -> tuple[Any, TripletConfig]:
+    """The encoder that is tuned, and the config with its sizes and input.
+
+    Raises:
+        UserError: no weights were named.
+    """
+    if config.encoder.weights is None:
+        raise UserError(
+            f"encoder.weights is not set: give a run folder, a model.safetensors or a released .pth of {method.name}."
+        )
+    encoder: Any = method.load(config.encoder.weights)
+    return encoder, config.model_copy(update={"model": encoder.config})
 
 
 def choose_records(store: ECGStore, task: Task, config: TripletConfig) -> tuple[np.ndarray, int]:

@@ -7,7 +7,8 @@ import torch
 
 from shared.errors import UserError
 from st_mem_modified.rows import EmbedAs, OnePass
-from st_mem_modified.vqvae.model import VQVAE, balanced_mse, spectral_distance
+from st_mem_modified.vqvae import VQVAE
+from st_mem_modified.vqvae.model import balanced_mse, spectral_distance
 from tests.st_mem_modified.vqvae.small import MODEL, records, started, tiny
 
 
