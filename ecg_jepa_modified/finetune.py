@@ -16,7 +16,7 @@ from torch import nn
 
 from ecg_jepa_modified.config import ModelConfig
 from ecg_jepa_modified.hybrid import fit_features
-from ecg_jepa_modified.loading import FINETUNED, load_encoder, random_encoder, untrained
+from ecg_jepa_modified.loading import FINETUNED, encoder_of, load_model, random_encoder, untrained
 from shared.config import config_from_cli, entry_point
 from shared.data.store import ECGStore
 from shared.evaluation.evaluate import open_context
@@ -36,8 +36,8 @@ def method(config: FinetuneConfig) -> Method:
     """What fine-tuning needs to know of ECG-JEPA; `config.model` is the architecture where no weights are given."""
 
     def load(weights: Path) -> tuple[nn.Module, Mapping[str, Any] | None]:
-        encoder, trained = load_encoder(weights)
-        return encoder, trained.get("data")
+        loaded, trained = load_model(weights)
+        return encoder_of(loaded), trained.get("data")
 
     def random(like: Any | None, seed: int) -> nn.Module:
         if like is not None:

@@ -7,26 +7,21 @@ stops the run before anything is loaded, and names the nearest right key. Relati
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import re
 import sys
-import types
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Generic, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Generic, TypeVar
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, PrivateAttr, ValidationError, model_validator
 
+from shared.config_keys import ConfigError, explain, merge, plain_types, refuse_unknown
 from shared.errors import UserError
 
 REPO_ROOT = Path(__file__).resolve().parents[1]
-
-
-class ConfigError(UserError):
-    """The configuration cannot be used; the message names the key."""
 
 
 def repo_path(path: str | Path) -> Path:
@@ -56,7 +51,7 @@ class Section(BaseModel):
         values = dict(values)
         for name, field in cls.model_fields.items():
             value = values.get(name)
-            kinds = _plain_types(field.annotation)
+            kinds = plain_types(field.annotation)
             items = value if isinstance(value, list | tuple) else [value]
             if any(isinstance(item, bool) for item in items) and bool not in kinds and {int, float, tuple} & kinds:
                 raise ValueError(f"{name}: {value!r} is a truth value where none is expected")
@@ -106,17 +101,21 @@ def load_config(
     Raises:
         ConfigError: a missing or broken file, another program's, an unknown key, a wrong type or a value out of range.
     """
-    values = _read_values(path, overrides)
-    said = values.pop("program", None)
+    layers = _read_layers(path, overrides)
+    said = _program_of(layers)
     if program is not None and said not in (None, program):
         raise _other_program(said, program, path)
-    chosen = config_class.pick(values) if isinstance(config_class, Choice) else config_class
+    top = {key: value for layer in layers for key, value in layer.items()}
+    chosen = config_class.pick(top) if isinstance(config_class, Choice) else config_class
+    values: dict[str, Any] = {}
+    for layer in layers:
+        merge(values, {key: value for key, value in layer.items() if key != "program"}, chosen)
     origin = f" in {path}" if path is not None else ""
-    _refuse_unknown(chosen, values, f" ({path}{' or key=value' if overrides else ''})" if path is not None else "")
+    refuse_unknown(chosen, values, f" ({path}{' or key=value' if overrides else ''})" if path is not None else "")
     try:
         config = chosen.model_validate(values)
     except ValidationError as error:
-        lines = [_explain(detail) for detail in error.errors()]
+        lines = [explain(detail, chosen) for detail in error.errors()]
         raise ConfigError(f"invalid configuration{origin}:\n  " + "\n  ".join(lines)) from None
     config._program = program or said
     return config
@@ -124,7 +123,7 @@ def load_config(
 
 def read_program(path: str | Path, overrides: Sequence[str] = ()) -> str | None:
     """The program that a YAML, its `base:` or `key=value` names."""
-    return _read_values(path, overrides).get("program")
+    return _program_of(_read_layers(path, overrides))
 
 
 def config_from_cli(config_class: type[C] | Choice[C], argv: Sequence[str], program: str | None = None) -> C:
@@ -191,17 +190,26 @@ def _find_config(path: str | Path) -> Path:
     raise ConfigError(f"config file {path} does not exist.{hint}")
 
 
-def _read_values(path: str | Path | None, overrides: Sequence[str]) -> dict[str, Any]:
-    """Everything that was given, merged; `program` among it."""
-    values = _read_yaml(_find_config(path)) if path is not None else {}
+def _read_layers(path: str | Path | None, overrides: Sequence[str]) -> list[dict[str, Any]]:
+    """Everything that was given: the YAML and what it builds on, the deepest first, then `key=value`."""
+    layers = _read_yaml(_find_config(path)) if path is not None else []
+    given: dict[str, Any] = {}
     for override in overrides:
-        _apply_override(values, override)
-    if not isinstance(values.get("program", ""), str):
-        raise ConfigError(f"`program:` is {values['program']!r}; expected a name such as st_mem_modified.pretrain.")
-    return values
+        _apply_override(given, override)
+    layers.append(given)
+    wrong = [layer["program"] for layer in layers if not isinstance(layer.get("program", ""), str)]
+    if wrong:
+        raise ConfigError(f"`program:` is {wrong[0]!r}; expected a name such as st_mem_modified.pretrain.")
+    return layers
 
 
-def _read_yaml(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
+def _program_of(layers: Sequence[Mapping[str, Any]]) -> str | None:
+    """The program that the last of them names."""
+    return next((layer["program"] for layer in reversed(layers) if "program" in layer), None)
+
+
+def _read_yaml(path: Path, seen: tuple[Path, ...] = ()) -> list[dict[str, Any]]:
+    """The values of a file and of those it builds on, which come first: later ones count."""
     if path in seen:
         raise ConfigError(f"`base:` goes in a circle: {' -> '.join(str(p) for p in (*seen, path))}.")
     try:
@@ -214,30 +222,10 @@ def _read_yaml(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
     bases = [bases] if isinstance(bases, str) else bases
     if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
         raise ConfigError(f"{path}: `base:` is {bases!r}; expected the path of a YAML, or a list of them.")
-    merged: dict[str, Any] = {}
-    for base in bases:
-        below = _read_yaml(_find_config(repo_path(base)), (*seen, path))
-        if "program" not in values and below.get("program", "") != merged.get("program", below.get("program", "")):
-            raise ConfigError(
-                f"{path} has bases of several programs and does not say its own: add a line `program: …`."
-            )
-        _merge(merged, below)
-    return _merge(merged, values)
-
-
-TWINS = {"seconds": "num_samples", "num_samples": "seconds"}
-"""Two spellings of one setting: where a layer gives one, the other of the layers below it is gone."""
-
-
-def _merge(into: dict[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    for key, value in values.items():
-        if TWINS.get(key) in into and TWINS[key] not in values:
-            del into[TWINS[key]]
-        if isinstance(value, dict) and isinstance(into.get(key), dict):
-            _merge(into[key], value)
-        else:
-            into[key] = value
-    return into
+    below = [_read_yaml(_find_config(repo_path(base)), (*seen, path)) for base in bases]
+    if "program" not in values and len({_program_of(layers) for layers in below} - {None}) > 1:
+        raise ConfigError(f"{path} has bases of several programs and does not say its own: add a line `program: …`.")
+    return [*(layer for layers in below for layer in layers), values]
 
 
 def _apply_override(values: dict[str, Any], override: str) -> None:
@@ -254,69 +242,7 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
         if not isinstance(child, dict):
             raise ConfigError(f"{override!r} sets a key below {key!r}, which holds the value {child!r}.")
         values = child
-    values.pop(TWINS.get(last, ""), None)
     values[last] = value
-
-
-# ---------------------------------------------------------------- checking
-
-
-def _plain_types(annotation: Any) -> set[Any]:
-    """The plain types in an annotation: `tuple[int, ...] | None` -> {tuple, NoneType}."""
-    origin = get_origin(annotation)
-    if origin in (Union, types.UnionType):
-        return set().union(*(_plain_types(arg) for arg in get_args(annotation)))
-    if origin is Annotated:
-        return _plain_types(get_args(annotation)[0])
-    return {origin or annotation}
-
-
-def _section_of(annotation: Any) -> type[Section] | None:
-    for kind in _plain_types(annotation):
-        if isinstance(kind, type) and issubclass(kind, Section):
-            return kind
-    return None
-
-
-def _known_keys(config_class: type[Section], prefix: str = "") -> Iterator[str]:
-    for name, field in config_class.model_fields.items():
-        yield prefix + name
-        section = _section_of(field.annotation)
-        if section is not None:
-            yield from _known_keys(section, f"{prefix}{name}.")
-
-
-def _refuse_unknown(config_class: type[Section], values: Mapping[str, Any], origin: str) -> None:
-    known = list(_known_keys(config_class))
-
-    def walk(cls: type[Section], level: Mapping[str, Any], prefix: str) -> None:
-        for key, value in level.items():
-            dotted = f"{prefix}{key}"
-            if key not in cls.model_fields and key not in cls.also_read:
-                raise ConfigError(f"unknown key {dotted!r}{_nearest(dotted, known)}{origin}")
-            section = _section_of(cls.model_fields[key].annotation) if key in cls.model_fields else None
-            if section is not None and isinstance(value, Mapping):
-                walk(section, value, f"{dotted}.")
-
-    walk(config_class, values, "")
-
-
-def _nearest(dotted: str, known: Sequence[str]) -> str:
-    same_name = [key for key in known if key.split(".")[-1] == dotted.split(".")[-1]]
-    close = same_name[:1] or difflib.get_close_matches(dotted, known, n=1, cutoff=0.6)
-    if not close:
-        last = {key.split(".")[-1]: key for key in known}
-        names = difflib.get_close_matches(dotted.split(".")[-1], last, n=1, cutoff=0.6)
-        close = [last[name] for name in names]
-    return f"; did you mean {close[0]!r}?" if close else f"; the keys here are {', '.join(known)}."
-
-
-def _explain(detail: Any) -> str:
-    """One line of a pydantic error; list positions and union branches, which pydantic adds, are shown as they help."""
-    key = ".".join(str(part) for part in detail["loc"]) or "config"
-    given = detail.get("input")
-    shown = "" if isinstance(given, Mapping) else f" (given: {given!r})"
-    return f"{key}: {detail['msg'].removeprefix('Value error, ')}{shown}"
 
 
 def _other_program(said: str, program: str, path: str | Path | None) -> ConfigError:

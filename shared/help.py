@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from shared.config import REPO_ROOT, Choice, Section
-from shared.config import _plain_types as plain_types
+from shared.config_keys import TAG, OneOf, section_of
 
 C = TypeVar("C", bound=Section)
 
@@ -32,20 +33,32 @@ def describe(config_class: type[C] | Choice[C]) -> list[str]:
     return lines
 
 
-def _describe(cls: type[Section], default: Any, prefix: str = "", only: str = "") -> Iterator[tuple[str, str]]:
+def _describe(cls: type[BaseModel], default: Any, prefix: str = "", only: str = "") -> Iterator[tuple[str, str]]:
     """Key and line. `default`: the section as its parent has it by default, where it can be without being given."""
     for name, field in cls.model_fields.items():
         key = prefix + name
         value = getattr(default, name) if default is not None else field.get_default(call_default_factory=True)
-        kinds = sorted(plain_types(field.annotation), key=str)
-        sections = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Section)]
-        for section in sections:
-            tag = section.model_fields.get(str(field.discriminator))
-            note = f"  [{key}.{field.discriminator}={tag.default}]" if tag is not None else only
-            yield from _describe(section, value if type(value) is section else None, f"{key}.", note)
-        if not sections:
+        section = section_of(field)
+        if isinstance(section, OneOf):
+            yield from _describe_each(section, value, f"{key}.")
+        elif section is not None:
+            yield from _describe(section, value if type(value) is section else None, f"{key}.", only)
+        else:
             given = " (required)" if value is PydanticUndefined else f" = {_shown(value)}"
             yield key, f"{key}{given}  ({_takes(field)})  {field.description or ''}".rstrip() + only
+
+
+def _describe_each(section: OneOf, default: Any, prefix: str) -> Iterator[tuple[str, str]]:
+    """The choice, then the keys of each class, those of several once."""
+    yield prefix + TAG, f"{prefix}{TAG} = {getattr(default, TAG, section.default)}  ({' | '.join(section.classes)})"
+    seen: set[str] = set()
+    for name, config_class in section.classes.items():
+        value = default if type(default) is config_class else None
+        for key, line in _describe(config_class, value, prefix):
+            owners = section.owners(key.removeprefix(prefix).partition(".")[0])
+            if key != prefix + TAG and line not in seen:
+                seen.add(line)
+                yield f"{key} {name}", line + ("" if owners == list(section.classes) else f"  [{', '.join(owners)}]")
 
 
 def _shown(value: Any) -> str:

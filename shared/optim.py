@@ -16,20 +16,23 @@ if TYPE_CHECKING:
 
 
 class OptimConfig(Section):
-    """How a model is trained. `batch_size` is the effective one, over all GPUs and accumulation steps."""
+    """How a model is trained. `batch_size` is the effective one, over all GPUs and accumulation steps.
+
+    A method's own recipe is a subclass beside its model.
+    """
 
     optimizer: str = Field("adamw", description="any timm optimizer")
-    epochs: int = Field(800, ge=1)
-    batch_size: int = Field(1024, ge=1)
+    epochs: int = Field(100, ge=1)
+    batch_size: int = Field(256, ge=1)
     micro_batch: int | None = Field(None, ge=1, description="records per GPU at a time; the rest is accumulated")
-    lr: float = Field(1.5e-4, gt=0)
+    lr: float = Field(1e-3, gt=0)
     lr_reference_batch: int | None = Field(
         256, ge=1, description="the learning rate is lr x batch_size / this; null takes lr as it is"
     )
     min_lr: float = Field(0.0, ge=0)
-    warmup_epochs: float = Field(40.0, ge=0)
-    weight_decay: float = Field(0.01, ge=0, description="not on biases, norms and other 1-D parameters")
-    betas: tuple[float, float] = (0.9, 0.95)
+    warmup_epochs: float = Field(0.0, ge=0)
+    weight_decay: float = Field(0.05, ge=0, description="not on biases, norms and other 1-D parameters")
+    betas: tuple[float, float] = (0.9, 0.999)
     clip_grad: float | None = Field(None, gt=0, description="largest norm of the whole gradient")
 
     @property

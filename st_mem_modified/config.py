@@ -80,6 +80,17 @@ class ModelConfig(Section):
         return self.input.num_samples // self.patch_size
 
 
+class Optim(OptimConfig):
+    """The published recipe."""
+
+    epochs: int = Field(800, ge=1)
+    batch_size: int = Field(1024, ge=1)
+    lr: float = Field(1.5e-4, gt=0)
+    warmup_epochs: float = Field(40.0, ge=0)
+    weight_decay: float = Field(0.01, ge=0, description="not on biases, norms and other 1-D parameters")
+    betas: tuple[float, float] = (0.9, 0.95)
+
+
 class PretrainConfig(Section):
     """`python -m st_mem_modified.pretrain`."""
 
@@ -90,7 +101,7 @@ class PretrainConfig(Section):
         "reconstruct", description="what is said of masked patches: their samples, or their codes (needs `tokenizer`)"
     )
     tokenizer: RepoPath | None = Field(None, description="run folder of a trained VQ-VAE, for objective=masked_tokens")
-    optim: OptimConfig = OptimConfig()
+    optim: Optim = Optim()
     monitor: MonitorConfig | None = Field(None, description="watch the embeddings for collapse; null: no")
     log_every: int = Field(10, ge=1, description="steps between log lines")
     figure_every: int = Field(20, ge=1, description="epochs between reconstruction figures")
@@ -100,21 +111,3 @@ class PretrainConfig(Section):
         if (self.tokenizer is not None) != (self.objective == "masked_tokens"):
             raise ValueError("objective=masked_tokens and tokenizer=RUN belong together: give both or neither")
         return self
-
-
-def refuse_unread(section: Section, name: str, readers: Mapping[str, tuple[str, ...]]) -> None:
-    """Refuse a key that the chosen `name` never reads, so that none is silently ignored; such a key must keep its default.
-
-    Args:
-        section: what was given.
-        name: the choice, a key of `readers`.
-        readers: choice to the keys that it reads; keys that stand nowhere in it are everyone's.
-
-    Raises:
-        ValueError: a key of another choice differs from its default.
-    """
-    for key, field in type(section).model_fields.items():
-        of = [choice for choice, keys in readers.items() if key in keys]
-        default = field.get_default(call_default_factory=True)
-        if of and name not in of and getattr(section, key) != default:
-            raise ValueError(f"{key} is a key of {', '.join(of)}; {name} reads none")

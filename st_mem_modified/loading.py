@@ -10,15 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from shared.checkpoints import CheckpointError, Loader, load_checkpoint, load_part, load_state
+from shared.triplet.model import HeadConfig, TripletModel
 from st_mem_modified.config import ModelConfig
-from st_mem_modified.config_triplet import TripletModelConfig
 from st_mem_modified.model import STMEM, STMEMEncoder, load_official
-from st_mem_modified.triplet_model import TripletModel
 from st_mem_modified.vqvae.config import VQVAEConfig
 from st_mem_modified.vqvae.model import VQVAE
 
 Weights = Mapping[str, Tensor]
 FINETUNED = "st_mem_finetuned"
+TRIPLET = "st_mem_triplet"
 
 
 def load_model(weights: Path) -> tuple[nn.Module, dict[str, Any]]:
@@ -86,7 +86,8 @@ def _load_encoder_alone(state: Weights, config: Mapping[str, Any], path: Path) -
 
 
 def _load_triplet(state: Weights, config: Mapping[str, Any], path: Path) -> nn.Module:
-    model = TripletModel(TripletModelConfig.model_validate({k: config[k] for k in TripletModelConfig.model_fields}))
+    encoder = STMEMEncoder(ModelConfig.model_validate(config["model"]))
+    model = TripletModel(encoder, HeadConfig.model_validate(config["head"]))
     load_state(model, state, path)
     return model
 
@@ -101,7 +102,7 @@ LOADERS: dict[str, Loader] = {
     "st_mem": _load_stmem,
     "st_mem_masked_tokens": _load_encoder_alone,
     FINETUNED: _load_encoder_alone,
-    "st_mem_triplet": _load_triplet,
+    TRIPLET: _load_triplet,
     "st_mem_vqvae": _load_vqvae,
 }
 """Method name in a checkpoint → how it is read."""

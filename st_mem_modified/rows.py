@@ -17,10 +17,10 @@ from shared.evaluation.config import EvaluateConfig
 from shared.evaluation.context import UNTUNED, Picture
 from shared.evaluation.evaluate import evaluate_weights
 from shared.evaluation.rows import Rows
+from shared.triplet.model import TripletModel
 from st_mem_modified.figures import draw_reconstruction
 from st_mem_modified.loading import encoder_of, load_encoder, load_model, random_encoder
 from st_mem_modified.model import STMEM
-from st_mem_modified.triplet_model import TripletModel
 from st_mem_modified.vqvae.figures import draw_codes_under_ecg, draw_vq_reconstruction
 from st_mem_modified.vqvae.model import VQVAE
 

@@ -1,4 +1,4 @@
-"""Fine-tune an ST-MEM encoder by a metric-learning loss: draw a batch of classes, project, compare, step; evaluate.
+"""Fine-tune an ST-MEM encoder by a metric-learning loss, and evaluate it beside the untuned one.
 
 python -m st_mem_modified.triplet configs/st_mem/triplet.yaml encoder.weights=runs/st_mem/pretrain loss.miner=semihard
 """
@@ -7,202 +7,32 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import timm.optim
-import torch
-from torch import Tensor
-from tqdm import tqdm
+from pydantic import Field
 
 from shared.config import config_from_cli, entry_point
-from shared.data.store import ECGStore
-from shared.data.tasks import make_task
-from shared.data.transforms import Preprocess
-from shared.embeddings import embed_cached, embed_store
-from shared.errors import UserError
-from shared.optim import make_optimizer, make_schedule
-from shared.plots.charts import plot_log
-from shared.run import Run, exit_on_stop, require_finite
-from shared.selection import Best
-from shared.statistics.knn import knn_scores
-from shared.statistics.metrics import auroc
-from st_mem_modified.config_triplet import TripletConfig
-from st_mem_modified.loading import load_encoder
+from shared.run import exit_on_stop
+from shared.triplet import config as shared_triplet
+from shared.triplet import train as shared_train
+from shared.triplet.model import TripletModel
+from st_mem_modified.config import ModelConfig
+from st_mem_modified.loading import TRIPLET, load_encoder
 from st_mem_modified.rows import run_evaluation
-from st_mem_modified.triplet_model import MetricLoss, TripletModel, check_classes, draw_batches
 
-__all__ = ["TripletModel", "train"]
+__all__ = ["TripletConfig", "TripletModel", "train"]
 
-CURVES = {
-    "loss": ("epoch_loss",),
-    "active triplets": ("active",),
-    "validation kNN AUROC": ("val_auroc",),
-    "lr": ("lr",),
-}
+METHOD = shared_train.Method("ST-MEM", TRIPLET, load_encoder, run_evaluation)
 
 
-class Inputs:
-    """What the model sees of records: features computed once for a frozen encoder, else signals of random windows.
+class TripletConfig(shared_triplet.TripletConfig):
+    """`python -m st_mem_modified.triplet`."""
 
-    Args:
-        run: device and precision.
-        model: on the device.
-        store: the records.
-        indices: store rows; positions below count among these.
-        frozen: whether the encoder never changes.
-    """
-
-    def __init__(self, run: Run, model: TripletModel, store: ECGStore, indices: np.ndarray, frozen: bool) -> None:
-        self.run, self.model, self.store, self.indices = run, model, store, indices
-        self.spec = model.input_spec
-        self.rows = store.rows_for(self.spec)
-        self.preprocess = Preprocess(self.spec).to(run.device)
-        self.options: dict[str, Any] = {"device": run.device, "dtype": run.amp_dtype}
-        self.features: Tensor | None = None
-        if frozen:
-            features = embed_cached(
-                run.out / "cache", model.encoder, store, indices, name=f"features-{run.rank}", **self.options
-            )
-            self.features = torch.from_numpy(features).to(run.device)
-
-    def batch(self, positions: np.ndarray, rng: np.random.Generator) -> Tensor:
-        """`[B, D]` features, or `[B, L, T]` preprocessed windows."""
-        if self.features is not None:
-            return self.features[torch.from_numpy(positions)]
-        starts = rng.integers(0, self.store.num_samples - self.spec.num_samples + 1, len(positions))
-        signals = self.store.read_windows(self.indices[positions], starts, self.spec.num_samples, self.rows)
-        return self.preprocess(torch.from_numpy(signals).to(self.run.device))
-
-    @torch.no_grad()
-    def embeddings(self) -> np.ndarray:
-        """What is evaluated, of all records: `[n, embed_dim]`."""
-        if self.features is not None:
-            return self.model.project(self.features).cpu().numpy()
-        return embed_store(self.model, self.store, self.indices, name="validation", **self.options)
+    model: ModelConfig | None = Field(None, description="read from encoder.weights; not to be given")
 
 
 def train(config: TripletConfig) -> Path:
-    """Train, choose the epoch by validation kNN, save that one; continues where the run folder left off.
-
-    Returns:
-        The run folder.
-    """
-    if config.encoder.weights is None:
-        raise UserError(
-            "encoder.weights is not set: give a run folder, a model.safetensors or a released .pth of ST-MEM."
-        )
-    encoder = load_encoder(config.encoder.weights)
-    config = config.model_copy(update={"model": encoder.config})
-    store, optim = ECGStore(config.data.store), config.optim
-    task = make_task(store, config.task, config.single_label)
-    parts = [
-        np.flatnonzero(_in_folds(store, folds) & task.usable) for folds in (config.data.folds, config.data.val_folds)
-    ]
-    indices, num_train = np.concatenate(parts), len(parts[0])
-    labels = task.labels[indices]
-    check_classes(labels[:num_train], task.classes, config.loss)
-    if config.data.val_folds is None or len(parts[1]) == 0 or len(np.unique(np.where(labels[num_train:])[1])) < 2:
-        raise UserError(
-            "data.val_folds must hold labelled records of two classes or more: validation chooses the epoch."
-        )
-    frozen = config.encoder.train == "none"
-    with Run(config.run, config, "st_mem_triplet") as run:
-        batch_size = run.share_of(optim.batch_size)
-        model = TripletModel(config, encoder)
-        model.let_learn(config.encoder.train, config.encoder.last_blocks)
-        wrapped, loss = run.wrap(model), MetricLoss(config.loss)
-        inputs = Inputs(run, model, store, indices, frozen)
-        truth = torch.from_numpy(labels).to(run.device)
-        own = np.arange(num_train)[run.rank :: run.world_size]
-        steps_per_epoch = len(draw_batches(labels[own], batch_size, config.per_class, np.random.default_rng(0)))
-        optimizer = _optimizer(model, config)
-        schedule = make_schedule(optimizer, optim, steps_per_epoch)
-        best = Best()
-        step = run.resume(model, optimizer=optimizer, best=best)
-        for epoch in tqdm(range(step // steps_per_epoch, optim.epochs), "epochs", disable=run.quiet):
-            rng = np.random.default_rng([config.run.seed, epoch, run.rank])
-            totals = {"epoch_loss": 0.0, "active": 0.0}
-            model.train()
-            for number, positions in enumerate(draw_batches(labels[own], batch_size, config.per_class, rng)):
-                if number < step - epoch * steps_per_epoch:
-                    continue  # done before the run was stopped
-                run.begin_step(step)
-                schedule.step_update(step)
-                batch = own[positions]
-                windows = np.random.default_rng([config.run.seed, epoch, run.rank, number])
-                with run.autocast():
-                    out = wrapped(inputs.batch(batch, windows))
-                terms = loss(out, truth[torch.from_numpy(batch)])
-                run.scaler.scale(terms.loss).backward()
-                run.update(model, optimizer, optim.clip_grad)
-                totals["epoch_loss"] += float(terms.loss.detach()) / steps_per_epoch
-                totals["active"] += float(terms.get("active", float("nan"))) / steps_per_epoch
-                step += 1
-                if run.check_signal():
-                    run.save(model, step, optimizer=optimizer, best=best)
-                    raise run.stop()
-            score = finish_epoch(run, config, inputs, labels, num_train, epoch, step, totals)
-            best.offer(score, epoch + 1, model)
-            if (epoch + 1) % config.run.checkpoint_every == 0 and epoch + 1 < optim.epochs:
-                run.save(model, step, optimizer=optimizer, best=best)
-        best.restore(run, model, optimizer, step)
-        if run.is_main:
-            plot_log(run.out / "figures" / "training.png", run.out / "log.jsonl", CURVES)
-        main_rank = run.is_main
-    if config.evaluate is not None and main_rank:
-        section = config.evaluate.encoder.model_copy(update={"weights": config.run.out})
-        run_evaluation(config.evaluate.model_copy(update={"encoder": section}))
-    return config.run.out
-
-
-def finish_epoch(
-    run: Run,
-    config: TripletConfig,
-    inputs: Inputs,
-    labels: np.ndarray,
-    num_train: int,
-    epoch: int,
-    step: int,
-    totals: dict[str, float],
-) -> float:
-    """Log the epoch and return its validation score: macro AUROC of kNN, training records voting on validation records."""
-    require_finite(totals["epoch_loss"], step)
-    inputs.model.eval()
-    embeddings = inputs.embeddings()
-    k = min(config.choose_k, num_train)
-    votes = knn_scores(embeddings[:num_train], labels[:num_train], embeddings[num_train:], k, device=run.device)
-    truth = labels[num_train:]
-    both = truth.any(0) & ~truth.all(0)
-    score = float(np.mean(auroc(truth[:, both], votes[:, both])))
-    values = {name: value for name, value in totals.items() if np.isfinite(value)}
-    run.log(step, epoch=epoch + 1, **values, val_auroc=score)
-    if run.is_main and (epoch < 3 or (epoch + 1) % max(1, config.optim.epochs // 10) == 0):
-        print(
-            f"epoch {epoch + 1}/{config.optim.epochs}: " + ", ".join(f"{n} {v:.4f}" for n, v in values.items()), end=""
-        )
-        print(f", validation kNN AUROC {score:.4f}")
-    return score
-
-
-def _in_folds(store: ECGStore, folds: tuple[int, ...] | None) -> np.ndarray:
-    return np.ones(len(store), dtype=bool) if folds is None else store.records.fold.isin(list(folds)).to_numpy()
-
-
-def _optimizer(model: TripletModel, config: TripletConfig) -> torch.optim.Optimizer:
-    """The configured optimizer; the encoder's groups get `lr_scale`, which the schedule applies."""
-    optimizer = make_optimizer(model, config.optim)
-    if config.encoder.train == "none":
-        return optimizer
-    encoder = {id(parameter) for parameter in model.encoder.parameters()}
-    groups = []
-    for group in optimizer.param_groups:
-        for inside, scale in ((False, 1.0), (True, config.encoder.lr_scale)):
-            params = [p for p in group["params"] if (id(p) in encoder) == inside]
-            if params:
-                groups.append({**group, "params": params, "lr": config.optim.peak_lr * scale, "lr_scale": scale})
-    options = {name: value for name, value in optimizer.defaults.items() if name in ("betas", "eps")}
-    return timm.optim.create_optimizer_v2(groups, opt=config.optim.optimizer, lr=config.optim.peak_lr, **options)
+    """Train and evaluate; returns the run folder."""
+    return shared_train.train(config, METHOD)
 
 
 def main(argv: Sequence[str]) -> None:

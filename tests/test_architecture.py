@@ -15,7 +15,7 @@ METHODS = ("st_mem_modified", "ecg_jepa_modified")
 PACKAGES = ("shared", *METHODS)
 
 TRAINING = {"checkpoints", "devices", "epochs", "monitors", "optim", "run", "selection"}
-GROUND = {"config", "errors", "leads", "signals"}
+GROUND = {"config", "config_keys", "errors", "leads", "signals"}
 BELOW = GROUND | {"measurements", "data", "nn"}
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
@@ -25,10 +25,11 @@ ALLOWED: dict[str, set[str]] = {
     "epochs": {"run"},
     "monitors": BELOW | TRAINING | {"epochs", "statistics"},
     "sweep": {"config", "errors", "programs"},
-    "help": {"config"},
+    "help": {"config", "config_keys"},
     "programs": {"config", "errors"},
     "schemas": {"config", "errors", "programs"},
-    "config": {"errors"},
+    "config_keys": {"errors"},
+    "config": {"config_keys", "errors"},
     "leads": {"errors"},
     "checkpoints": {"config", "errors"},
     "optim": {"config", "errors"},
@@ -41,6 +42,7 @@ ALLOWED: dict[str, set[str]] = {
     "plots": {"statistics"},
     "embeddings": {"data", "errors"},
     "finetune": BELOW | TRAINING | {"statistics", "plots", "embeddings", "evaluation.config"},
+    "triplet": BELOW | TRAINING | {"statistics", "plots", "embeddings", "evaluation.config"},
     "evaluation": BELOW | TRAINING | {"statistics", "plots", "embeddings"},
 }
 """Part of `shared` → the other parts it may import; `part.module` allows that module only. A new part is given its place here

@@ -15,8 +15,8 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from shared.optim import OptimConfig, make_optimizer
-from st_mem_modified.config import ModelConfig
+from shared.optim import make_optimizer
+from st_mem_modified.config import ModelConfig, Optim
 from st_mem_modified.model import STMEM, draw_noise
 
 
@@ -43,7 +43,7 @@ def main() -> None:
     torch.manual_seed(0)
     config = ModelConfig.model_validate({"size": options.size})
     model = STMEM(config).to(device)
-    optimizer = make_optimizer(model, OptimConfig())
+    optimizer = make_optimizer(model, Optim())
     ecg = torch.randn(options.batch, 12, config.input.num_samples, device=device)
     generator = torch.Generator(device).manual_seed(0)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -12,83 +11,8 @@ from shared.data.spec import DataConfig
 from shared.evaluation.config import EvaluatedConfig
 from shared.optim import OptimConfig
 from shared.run import RunConfig
-from st_mem_modified.config import ModelConfig, refuse_unread
-
-QUANTIZER_KEYS: dict[str, tuple[str, ...]] = {
-    "vq": (
-        "codebook_size",
-        "code_dim",
-        "commitment",
-        "decay",
-        "kmeans_init",
-        "kmeans_iters",
-        "revive_below",
-        "cosine",
-        "rotation_trick",
-    ),
-    "residual_vq": (
-        "codebook_size",
-        "code_dim",
-        "num_quantizers",
-        "commitment",
-        "decay",
-        "kmeans_init",
-        "kmeans_iters",
-        "revive_below",
-        "rotation_trick",
-    ),
-    "simvq": ("codebook_size", "code_dim", "commitment", "rotation_trick"),
-    "fsq": ("levels",),
-    "lfq": ("codebook_size", "commitment", "entropy_weight"),
-}
-"""Which keys each quantiser reads."""
-
-
-class QuantizerConfig(Section):
-    """How tokens become codes."""
-
-    name: Literal["vq", "residual_vq", "simvq", "fsq", "lfq"] = "vq"
-    codebook_size: int = Field(256, ge=2, description="codes (per quantiser for residual_vq; a power of 2 for lfq)")
-    code_dim: int = Field(16, ge=1, description="width in which codes are compared; few dimensions keep codes in use")
-    commitment: float = Field(0.25, ge=0, description="weight of the pull of tokens towards their codes")
-    decay: float = Field(0.95, gt=0, lt=1, description="of the moving averages that are the codes")
-    kmeans_init: bool = Field(True, description="start the codes as k-means centres of the first batch")
-    kmeans_iters: int = Field(10, ge=1)
-    revive_below: float = Field(
-        2.0, ge=0, description="codes used less often than this a batch (moving average) restart at a token; 0: never"
-    )
-    cosine: bool = Field(True, description="codes and tokens on the unit sphere")
-    rotation_trick: bool = Field(False, description="gradients through the quantiser by rotation (arXiv 2410.06424)")
-    num_quantizers: int = Field(2, ge=1, description="of residual_vq: each quantises what the last one left over")
-    levels: tuple[int, ...] = Field((8, 8, 5, 3), min_length=1, description="of fsq: steps per dimension")
-    entropy_weight: float = Field(0.1, ge=0, description="of lfq: sure of each code, even over all codes")
-
-    @model_validator(mode="after")
-    def _check(self) -> QuantizerConfig:
-        refuse_unread(self, self.name, QUANTIZER_KEYS)
-        if self.name == "lfq" and self.codebook_size & (self.codebook_size - 1):
-            near = 2 ** round(math.log2(self.codebook_size))
-            raise ValueError(f"codebook_size {self.codebook_size} is not a power of 2, which lfq needs; {near} is near")
-        if min(self.levels) < 3:
-            raise ValueError(f"levels {self.levels} hold fewer than 3 steps")
-        return self
-
-    @property
-    def num_codes(self) -> int:
-        """Codes per quantiser."""
-        return math.prod(self.levels) if self.name == "fsq" else self.codebook_size
-
-    @property
-    def num_levels(self) -> int:
-        """Codes per token."""
-        return self.num_quantizers if self.name == "residual_vq" else 1
-
-    @property
-    def width(self) -> int:
-        """Dimensions of a code."""
-        if self.name == "fsq":
-            return len(self.levels)
-        return int(math.log2(self.codebook_size)) if self.name == "lfq" else self.code_dim
+from st_mem_modified.config import ModelConfig
+from st_mem_modified.vqvae.quantizers import AnyQuantizer, VQConfig
 
 
 class VQModelConfig(ModelConfig):
@@ -101,7 +25,7 @@ class VQVAEConfig(Section):
     """The model: what a checkpoint needs to be rebuilt."""
 
     model: VQModelConfig = VQModelConfig()
-    quantizer: QuantizerConfig = QuantizerConfig()
+    quantizer: AnyQuantizer = VQConfig()
     design: Literal["tokens", "pooled"] = Field(
         "tokens", description="codes per lead and patch, or one code per record as in the seed project"
     )
@@ -145,6 +69,8 @@ class VQOptim(OptimConfig):
     lr: float = Field(1e-3, gt=0)
     lr_reference_batch: int | None = Field(None, ge=1, description="the learning rate is taken as it is")
     warmup_epochs: float = Field(2.0, ge=0)
+    weight_decay: float = Field(0.01, ge=0, description="not on biases, norms and other 1-D parameters")
+    betas: tuple[float, float] = (0.9, 0.95)
     clip_grad: float | None = Field(1.0, gt=0)
 
 

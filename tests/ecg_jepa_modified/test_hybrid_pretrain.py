@@ -58,7 +58,8 @@ def finished(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_contract(finished: Path, store: Path) -> None:
-    encoder, trained = load_encoder(finished)
+    loaded, trained = load_model(finished)
+    encoder = encoder_of(loaded)
     assert isinstance(encoder, HybridEncoder) and trained["data"]["store"] == str(store)
     assert len(encoder.rows) == 19
     looks = [json.loads(line) for line in (finished / "log.jsonl").read_text().splitlines()]
@@ -69,7 +70,7 @@ def test_contract(finished: Path, store: Path) -> None:
 def test_every_ablation_runs_two_steps_from_its_yaml(path: str, store: Path, tmp_path: Path) -> None:
     config = hybrid_config(store, tmp_path / "run", "optim.epochs=1", "optim.batch_size=40", path=path)
     assert len(ECGStore(store).select(config.data.folds)) // 40 in (1, 2)
-    encoder, _ = load_encoder(pretrain(config))
+    encoder = load_encoder(pretrain(config))
     assert encoder.input_spec.features == config.model.input.features
     assert isinstance(encoder, HybridEncoder) == bool(config.model.input.features)
 
@@ -110,7 +111,7 @@ def test_a_run_older_than_the_features_continues(synthetic_store: Path, tmp_path
     del saved["model"]["hybrid"], saved["model"]["input"]["features"]
     save_weights(newest / "model.safetensors", state, method, saved)
     pretrain(config)
-    assert not isinstance(load_encoder(config.run.out)[0], HybridEncoder)
+    assert not isinstance(load_encoder(config.run.out), HybridEncoder)
     other = config.model_copy(update={"model": config.model.model_copy(update={"loss": "l1"})})
     with pytest.raises(UserError, match=r"other settings: model\.loss"):
         pretrain(other)
@@ -182,7 +183,7 @@ def test_every_protocol_takes_a_hybrid_encoder(finished: Path, store: Path) -> N
 
 
 def test_the_random_row_has_the_trained_scales(finished: Path) -> None:
-    encoder, _ = load_encoder(finished)
+    encoder = load_encoder(finished)
     random = random_encoder(encoder, seed=4)
     assert isinstance(encoder, HybridEncoder) and isinstance(random, HybridEncoder)
     assert torch.equal(random.feature_embed.scaler.center, encoder.feature_embed.scaler.center)
@@ -237,11 +238,12 @@ def test_fine_tuning_takes_the_features(finished: Path, store: Path, tmp_path: P
     settings += ["resamples=20", "min_positives=1", "num_crops=1"]
     config = load_config(FinetuneConfig, None, [*settings, f"run.out={tmp_path / 'a'}", f"encoder.weights={finished}"])
     out = run_finetuning(config)
-    encoder, trained = load_encoder(out)
+    loaded, trained = load_model(out)
+    encoder = encoder_of(loaded)
     assert isinstance(encoder, HybridEncoder) and trained["mode"] == "finetune"
     sizes = ["model.size=tiny", "model.input.features=heart_rate,st_deviation", "model.input.num_samples=1000"]
     more = [*settings, *sizes, "mode=scratch", "control=false", f"run.out={tmp_path / 'b'}"]
     config = load_config(FinetuneConfig, None, more)
-    encoder, _ = load_encoder(run_finetuning(config))
+    encoder = load_encoder(run_finetuning(config))
     assert isinstance(encoder, HybridEncoder) and encoder.rows[-2:] == ("heart_rate", "st_deviation")
     assert float(encoder.feature_embed.scaler.scale[0]) not in (0.0, 1.0)

@@ -318,4 +318,4 @@ def test_config_error_is_a_user_error_and_a_value_error() -> None:
 
 
 def test_plain_yaml_reads_what_to_yaml_writes() -> None:
-    assert yaml.safe_load(to_yaml(Training()))["optim"]["batch_size"] == 1024
+    assert yaml.safe_load(to_yaml(Training()))["optim"]["batch_size"] == OptimConfig().batch_size

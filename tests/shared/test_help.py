@@ -31,7 +31,7 @@ def test_help_lists_every_key_with_default_kind_and_description(capsys: pytest.C
     assert end.value.code == 0
     lines = capsys.readouterr().out.splitlines()
     assert "`program: a.b`" in lines[0]
-    assert "optim.epochs = 800  (int, ≥ 1)" in lines
+    assert "optim.epochs = 100  (int, ≥ 1)" in lines
     assert (
         "optim.lr_reference_batch = 256  (int or null, ≥ 1)  the learning rate is lr x batch_size / this; null takes lr as it is"
         in lines

@@ -23,8 +23,16 @@ from st_mem_modified.vqvae.codebook import (
     describe_alarm,
     lead_correlation,
 )
-from st_mem_modified.vqvae.config import QUANTIZER_KEYS, QuantizerConfig
-from st_mem_modified.vqvae.quantizers import QUANTIZERS, make_quantizer
+from st_mem_modified.vqvae.config import VQTrainConfig, VQVAEConfig
+from st_mem_modified.vqvae.quantizers import (
+    QUANTIZERS,
+    SAVED_TOGETHER,
+    FSQConfig,
+    QuantizerConfig,
+    ResidualVQConfig,
+    VQConfig,
+    make_quantizer,
+)
 
 SMALL: dict[str, dict[str, object]] = {
     "vq": {"codebook_size": 16, "code_dim": 4},
@@ -36,7 +44,7 @@ SMALL: dict[str, dict[str, object]] = {
 
 
 def small(name: str, **more: object) -> QuantizerConfig:
-    return QuantizerConfig.model_validate({"name": name, **SMALL[name], **more})
+    return QUANTIZERS[name][0].model_validate({**SMALL[name], **more})
 
 
 def tokens_for(config: QuantizerConfig, batch: int = 4, length: int = 30) -> torch.Tensor:
@@ -111,19 +119,92 @@ def test_codebook_larger_than_the_first_batch_is_refused(name: str) -> None:
     make_quantizer(small(name, codebook_size=128, kmeans_init=False))(tokens_for(config))
 
 
-def test_unread_keys_and_impossible_sizes_are_refused() -> None:
-    for given, message in (
-        ({"name": "vq", "levels": (4, 4)}, "levels is a key of fsq; vq reads none"),
-        ({"name": "fsq", "codebook_size": 32}, "codebook_size is a key of vq, residual_vq, simvq, lfq"),
-        ({"name": "lfq", "codebook_size": 100}, "not a power of 2, which lfq needs; 128 is near"),
-        ({"name": "fsq", "levels": (2, 4)}, "fewer than 3 steps"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            QuantizerConfig.model_validate(given)
-    with pytest.raises(ConfigError, match="did you mean 'codebook_size'"):
-        load_config(QuantizerConfig, None, ["codebook_sise=3"])
-    assert set(QUANTIZER_KEYS) == set(QUANTIZERS)
-    assert {key for keys in QUANTIZER_KEYS.values() for key in keys} == set(QuantizerConfig.model_fields) - {"name"}
+def test_lookup_free_losses_are_the_librarys_on_one_rank() -> None:
+    config = small("lfq", entropy_weight=0.3, commitment=0.5)
+    tokens = tokens_for(config).mul(0.02).requires_grad_(True)
+    loss = make_quantizer(config)(tokens).loss
+    (own,) = torch.autograd.grad(loss, tokens)
+    library = LFQ(codebook_size=16, dim=4, entropy_loss_weight=0.3, commitment_loss_weight=0.5)
+    _, _, expected = library(tokens)
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(own, torch.autograd.grad(expected, tokens)[0])
+
+
+# ---------------------------------------------------------------- configs
+
+
+def quantizer_of(*given: str, path: str | Path | None = None) -> QuantizerConfig:
+    return load_config(VQVAEConfig, path, given).quantizer
+
+
+def test_the_name_chooses_the_config_and_vq_is_the_default() -> None:
+    assert quantizer_of("quantizer.name=fsq", "quantizer.levels=[8,5,5]") == FSQConfig(levels=(8, 5, 5))
+    assert quantizer_of("quantizer.codebook_size=64") == VQConfig(codebook_size=64)
+    assert quantizer_of() == VQConfig()
+    for name, (config, _) in QUANTIZERS.items():
+        assert config.model_fields["name"].default == name
+        assert VQVAEConfig.model_validate({"quantizer": {"name": name}}).quantizer == config.model_validate({})
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (
+            ["quantizer.levels=4,4"],
+            "quantizer.levels is a key of fsq; quantizer.name is vq, whose keys are codebook_size, ",
+        ),
+        (["quantizer.levels=8,8,5,3"], "quantizer.levels is a key of fsq"),  # its default, yet not what was meant
+        (
+            ["quantizer.name=fsq", "quantizer.codebook_size=32"],
+            "codebook_size is a key of vq, residual_vq, simvq, lfq; quantizer.name is fsq, whose keys are levels",
+        ),
+        (["quantizer.name=lfq", "quantizer.codebook_size=100"], "not a power of 2, which lfq needs; 128 is near"),
+        (["quantizer.name=fsq", "quantizer.levels=2,4"], "fewer than 3 steps"),
+        (["quantizer.name=fqs"], "quantizer.name: 'fqs' is none of vq, .*; did you mean 'fsq'"),
+        (["quantizer.codebook_sise=3"], "did you mean 'quantizer.codebook_size'"),
+        (["quantizer.level=3"], "did you mean 'quantizer.levels'"),
+    ],
+)
+def test_keys_of_other_quantizers_and_impossible_sizes_are_refused(given: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        quantizer_of(*given)
+
+
+def test_a_quantizer_saved_with_the_keys_of_all_is_read(tmp_path: Path) -> None:
+    """As runs did before each quantiser had its own config; also of a time when a codebook had 1024 codes by default."""
+    saved = {"codebook_size": 1024, "code_dim": 16, "commitment": 0.25, "decay": 0.95, "kmeans_init": True}
+    saved |= {"kmeans_iters": 10, "revive_below": 2.0, "cosine": True, "rotation_trick": False, "num_quantizers": 3}
+    saved |= {"levels": [5, 4, 3], "entropy_weight": 0.1}
+    assert set(saved) == set(SAVED_TOGETHER)
+    for name, expected in {
+        "fsq": FSQConfig(levels=(5, 4, 3)),
+        "residual_vq": ResidualVQConfig(codebook_size=1024, num_quantizers=3),
+    }.items():
+        values = {"quantizer": {"name": name, **saved}}
+        assert VQVAEConfig.model_validate(values).quantizer == expected
+        (tmp_path / "config.yaml").write_text(json.dumps(values))
+        assert quantizer_of(path=tmp_path / "config.yaml") == expected
+    with pytest.raises(ConfigError, match="levels is a key of fsq"):  # a key given beside the saved file still counts
+        quantizer_of("quantizer.levels=4,4", path=tmp_path / "config.yaml")
+
+
+def test_a_later_name_leaves_the_earlier_quantizers_keys_behind() -> None:
+    residual, lfq = "configs/demo/st_mem_vqvae_frozen.yaml", "configs/st_mem/vqvae_lfq.yaml"
+    whole = {"run.out=x", "data.store=x"}
+    config = load_config(VQTrainConfig, residual, [*whole, "quantizer.name=vq"]).quantizer
+    assert config == VQConfig(codebook_size=256, code_dim=16)
+    assert load_config(VQTrainConfig, lfq, [*whole, "quantizer.name=fsq"]).quantizer == FSQConfig()
+    seed = load_config(VQTrainConfig, "configs/demo/st_mem_vqvae_seed.yaml").quantizer
+    assert seed == VQConfig(codebook_size=64, code_dim=64, cosine=False)
+
+
+def test_the_library_is_imported_by_what_is_built() -> None:
+    code = "import sys, st_mem_modified.vqvae.train; print('vector_quantize_pytorch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPO_ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
+# ---------------------------------------------------------------- health of a codebook
 
 
 def test_health_at_its_ends() -> None:
@@ -149,17 +230,6 @@ def test_correlation_at_its_ends() -> None:
     assert lead_correlation(3 * wave + 1, wave).flatten().tolist() == pytest.approx([1, 1])
     assert lead_correlation(-wave, wave)[0, 0] == pytest.approx(-1)
     assert float(lead_correlation(torch.zeros(1, 1, 9), torch.ones(1, 1, 9))) == 0
-
-
-def test_lookup_free_losses_are_the_librarys_on_one_rank() -> None:
-    config = small("lfq", entropy_weight=0.3, commitment=0.5)
-    tokens = tokens_for(config).mul(0.02).requires_grad_(True)
-    loss = make_quantizer(config)(tokens).loss
-    (own,) = torch.autograd.grad(loss, tokens)
-    library = LFQ(codebook_size=16, dim=4, entropy_loss_weight=0.3, commitment_loss_weight=0.5)
-    _, _, expected = library(tokens)
-    torch.testing.assert_close(loss, expected)
-    torch.testing.assert_close(own, torch.autograd.grad(expected, tokens)[0])
 
 
 # ---------------------------------------------------------------- ranks

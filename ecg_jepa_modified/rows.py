@@ -1,0 +1,57 @@
+"""What each kind of checkpoint puts into an evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from ecg_jepa_modified.hybrid import HybridEncoder
+from ecg_jepa_modified.loading import encoder_of, load_encoder, load_model, random_encoder
+from shared.evaluation.config import EvaluateConfig
+from shared.evaluation.context import UNTUNED
+from shared.evaluation.evaluate import evaluate_weights, training_figures
+from shared.evaluation.rows import Rows
+from shared.triplet.model import TripletModel
+
+NAMES = {False: "ECG-JEPA", True: "hybrid ECG-JEPA"}
+
+
+def run_evaluation(config: EvaluateConfig) -> Path:
+    """Evaluate as the config says; returns the path of the report page.
+
+    Raises:
+        UserError: no weights were named.
+    """
+    return evaluate_weights(config, rows_of)
+
+
+def rows_of(weights: Path, config: EvaluateConfig, out: Path) -> Rows:
+    """The rows of a checkpoint and the curves of its training."""
+    model, trained = load_model(weights)
+    encoder = encoder_of(model)
+    name = NAMES[isinstance(encoder, HybridEncoder)]
+    others: dict[str, nn.Module] = {}
+    if isinstance(model, TripletModel):
+        name, others = f"{name} + {trained['loss']['name']}", untuned(model, trained)
+    elif "mode" in trained:
+        name = f"{name}, {trained['mode']}"
+    return Rows(
+        name,
+        model if isinstance(model, TripletModel) else encoder,
+        random_encoder(encoder, config.seed),
+        others,
+        baselines=tuple(others),
+        trained_on=trained.get("data"),
+        figures=training_figures(weights),
+    )
+
+
+def untuned(model: TripletModel, trained: Mapping[str, Any]) -> dict[str, nn.Module]:
+    """The row of the encoder that the tuning started from, where its weights are still there or it never changed."""
+    weights = trained["encoder"]["weights"]
+    if weights is not None and Path(weights).exists():
+        return {UNTUNED: load_encoder(Path(weights))}
+    return {UNTUNED: model.encoder} if trained["encoder"]["train"] == "none" else {}

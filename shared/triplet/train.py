@@ -1,0 +1,229 @@
+"""Tune an encoder by a metric-learning loss: draw a batch of classes, project, compare, step; evaluate.
+
+Both methods' `triplet.py` bring their encoder here, and their evaluation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from shared.data.store import ECGStore
+from shared.data.tasks import Task, make_task
+from shared.data.transforms import Preprocess
+from shared.embeddings import embed_cached, embed_store
+from shared.epochs import Epoch
+from shared.errors import UserError
+from shared.evaluation.config import EvaluateConfig
+from shared.optim import make_optimizer, make_schedule
+from shared.plots.charts import plot_log
+from shared.run import Run, require_finite
+from shared.selection import Best
+from shared.statistics.knn import knn_scores
+from shared.statistics.metrics import auroc
+from shared.triplet.batches import check_classes, draw_batches
+from shared.triplet.config import TripletConfig
+from shared.triplet.losses import make_loss
+from shared.triplet.model import TripletModel
+
+CURVES = {
+    "loss": ("epoch_loss",),
+    "active triplets": ("active",),
+    "validation kNN AUROC": ("val_auroc",),
+    "lr": ("lr",),
+}
+
+
+@dataclass(frozen=True)
+class Method:
+    """What a method package brings.
+
+    Attributes:
+        name: in messages.
+        checkpoint: the name in checkpoints.
+        load: weights to the encoder.
+        evaluate: evaluates the finished run.
+    """
+
+    name: str
+    checkpoint: str
+    load: Callable[[Path], nn.Module]
+    evaluate: Callable[[EvaluateConfig], object]
+
+
+class Inputs:
+    """What the model sees of records: features computed once for a frozen encoder, else signals of random windows.
+
+    Args:
+        run: device and precision.
+        model: on the device.
+        store: the records.
+        indices: store rows; positions below count among these.
+        frozen: whether the encoder never changes.
+    """
+
+    def __init__(self, run: Run, model: TripletModel, store: ECGStore, indices: np.ndarray, frozen: bool) -> None:
+        self.run, self.model, self.store, self.indices = run, model, store, indices
+        self.spec = model.input_spec
+        self.rows = store.rows_for(self.spec)
+        self.preprocess = Preprocess(self.spec, store.scale).to(run.device)
+        self.options: dict[str, Any] = {"device": run.device, "dtype": run.amp_dtype}
+        self.features: Tensor | None = None
+        if frozen:
+            features = embed_cached(
+                run.out / "cache", model.encoder, store, indices, name=f"features-{run.rank}", **self.options
+            )
+            self.features = torch.from_numpy(features).to(run.device)
+
+    def batch(self, positions: np.ndarray, rng: np.random.Generator) -> Tensor:
+        """`[B, D]` features, or `[B, L, T]` preprocessed windows."""
+        if self.features is not None:
+            return self.features[torch.from_numpy(positions)]
+        starts = rng.integers(0, self.store.num_samples - self.spec.num_samples + 1, len(positions))
+        signals = self.store.read_windows(self.indices[positions], starts, self.spec.num_samples, self.rows)
+        return self.preprocess(torch.from_numpy(signals).to(self.run.device))
+
+    @torch.no_grad()
+    def embeddings(self) -> np.ndarray:
+        """What is evaluated, of all records: `[n, embed_dim]`."""
+        if self.features is not None:
+            return self.model.project(self.features).cpu().numpy()
+        return embed_store(self.model, self.store, self.indices, name="validation", **self.options)
+
+
+def train(config: TripletConfig, method: Method) -> Path:
+    """Train, choose the epoch by validation kNN, save that one; continues where the run folder left off.
+
+    Returns:
+        The run folder.
+    """
+    encoder, config = start_from(config, method)
+    store, optim = ECGStore(config.data.store), config.optim
+    task = make_task(store, config.task, config.single_label)
+    indices, num_train = choose_records(store, task, config)
+    labels = task.labels[indices]
+    frozen = config.encoder.train == "none"
+    with Run(config.run, config, method.checkpoint) as run:
+        batch_size = run.share_of(optim.batch_size)
+        model = TripletModel(encoder, config.head)
+        model.let_learn(config.encoder.train, config.encoder.last_blocks)
+        wrapped, loss = run.wrap(model), make_loss(config.loss)
+        inputs = Inputs(run, model, store, indices, frozen)
+        truth = torch.from_numpy(labels).to(run.device)
+        own = np.arange(num_train)[run.rank :: run.world_size]
+
+        def batches(epoch: int, first: int) -> list[np.ndarray]:
+            rng = np.random.default_rng([config.run.seed, epoch, run.rank])
+            return draw_batches(labels[own], batch_size, config.per_class, rng)[first:]
+
+        steps = len(batches(0, 0))
+        optimizer = _optimizer(model, config)
+        schedule = make_schedule(optimizer, optim, steps)
+        best = Best()
+        run.resume(model, optimizer=optimizer, best=best)
+        for epoch in run.epochs(optim.epochs, steps, batches):
+            model.train()
+            for positions in epoch:
+                windows = np.random.default_rng([config.run.seed, epoch.number, run.rank, epoch.position])
+                run.begin_step()
+                schedule.step_update(run.step)
+                batch = own[positions]
+                with run.autocast():
+                    out = wrapped(inputs.batch(batch, windows))
+                terms = loss(out, truth[torch.from_numpy(batch)])
+                run.scaler.scale(terms.loss).backward()
+                run.update(model, optimizer, optim.clip_grad)
+                shares = {"epoch_loss": terms.loss.detach(), "active": terms.get("active", float("nan"))}
+                epoch.add(**{name: float(value) / steps for name, value in shares.items()})
+            score = finish_epoch(run, config, inputs, labels, num_train, epoch)
+            best.offer(score, epoch.number + 1, model)
+        best.restore(run, model)
+        if run.is_main:
+            plot_log(run.out / "figures" / "training.png", run.out / "log.jsonl", CURVES)
+        main_rank = run.is_main
+    if config.evaluate is not None and main_rank:
+        section = config.evaluate.encoder.model_copy(update={"weights": config.run.out})
+        method.evaluate(config.evaluate.model_copy(update={"encoder": section}))
+    return config.run.out
+
+
+def start_from(config: TripletConfig, method: Method) -> tuple[Any, TripletConfig]:
+    """The encoder that is tuned, and the config with its sizes and input.
+
+    Raises:
+        UserError: no weights were named.
+    """
+    if config.encoder.weights is None:
+        raise UserError(
+            f"encoder.weights is not set: give a run folder, a model.safetensors or a released .pth of {method.name}."
+        )
+    encoder: Any = method.load(config.encoder.weights)
+    return encoder, config.model_copy(update={"model": encoder.config})
+
+
+def choose_records(store: ECGStore, task: Task, config: TripletConfig) -> tuple[np.ndarray, int]:
+    """Rows of the labelled records, those of the training folds first, and how many these are.
+
+    Raises:
+        UserError: labels that the loss cannot use, or none to choose the epoch by.
+    """
+    parts = []
+    for folds in (config.data.folds, config.data.val_folds):
+        inside = np.ones(len(store), dtype=bool) if folds is None else store.records.fold.isin(list(folds)).to_numpy()
+        parts.append(np.flatnonzero(inside & task.usable))
+    train, val = parts
+    check_classes(task.labels[train], task.classes, config.loss)
+    if config.data.val_folds is None or len(np.unique(np.where(task.labels[val])[1])) < 2:
+        raise UserError(
+            "data.val_folds must hold labelled records of two classes or more: validation chooses the epoch."
+        )
+    return np.concatenate(parts), len(train)
+
+
+def finish_epoch(
+    run: Run,
+    config: TripletConfig,
+    inputs: Inputs,
+    labels: np.ndarray,
+    num_train: int,
+    epoch: Epoch[Any],
+) -> float:
+    """Log the epoch and return its validation score: macro AUROC of kNN, training records voting on validation records."""
+    require_finite(epoch.sums["epoch_loss"], run.step)
+    inputs.model.eval()
+    embeddings = inputs.embeddings()
+    k = min(config.choose_k, num_train)
+    votes = knn_scores(embeddings[:num_train], labels[:num_train], embeddings[num_train:], k, device=run.device)
+    truth = labels[num_train:]
+    both = truth.any(0) & ~truth.all(0)
+    score = float(np.mean(auroc(truth[:, both], votes[:, both])))
+    values = {name: value for name, value in epoch.sums.items() if np.isfinite(value)} | {"val_auroc": score}
+    number = epoch.number + 1
+    run.log(run.step, epoch=number, **values)
+    if run.is_main and (number <= 3 or number % max(1, epoch.of // 10) == 0):
+        print(f"epoch {number}/{epoch.of}: " + ", ".join(f"{name} {value:.4f}" for name, value in values.items()))
+    return score
+
+
+def _optimizer(model: TripletModel, config: TripletConfig) -> torch.optim.Optimizer:
+    """The configured optimizer; the encoder's groups get `lr_scale`, which the schedule applies."""
+    optimizer = make_optimizer(model, config.optim)
+    if config.encoder.train == "none":
+        return optimizer
+    encoder = {id(parameter) for parameter in model.encoder.parameters()}
+    groups = []
+    for group in optimizer.param_groups:
+        for inside, scale in ((False, 1.0), (True, config.encoder.lr_scale)):
+            params = [p for p in group["params"] if (id(p) in encoder) == inside]
+            if params:
+                groups.append({**group, "params": params, "lr": config.optim.peak_lr * scale, "lr_scale": scale})
+    import timm.optim
+
+    options = {name: value for name, value in optimizer.defaults.items() if name in ("betas", "eps")}
+    return timm.optim.create_optimizer_v2(groups, opt=config.optim.optimizer, lr=config.optim.peak_lr, **options)
