@@ -19,11 +19,11 @@ from ecg_jepa_modified.hybrid import fit_features
 from ecg_jepa_modified.loading import FINETUNED, encoder_of, load_model, random_encoder, untrained
 from shared.config import config_from_cli, entry_point
 from shared.data.store import ECGStore
+from shared.epochs import exit_on_stop
 from shared.evaluation.evaluate import open_context
 from shared.evaluation.finetuned import report_finetuned
 from shared.finetune import config as shared_finetune
 from shared.finetune.train import Method, finetune
-from shared.run import exit_on_stop
 
 
 class FinetuneConfig(shared_finetune.FinetuneConfig):

@@ -18,10 +18,10 @@ from shared.config import config_from_cli, entry_point
 from shared.data.loader import TrainingBatches
 from shared.data.store import ECGStore
 from shared.data.transforms import Preprocess
-from shared.epochs import Epoch
+from shared.epochs import Epoch, exit_on_stop, require_finite
 from shared.monitors import BATCH, Monitor
 from shared.optim import make_optimizer, make_schedule
-from shared.run import Run, exit_on_stop, require_finite
+from shared.run import Run
 
 CURVES = {
     "loss": ("epoch_loss", "val_loss"),

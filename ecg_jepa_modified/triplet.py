@@ -14,7 +14,7 @@ from ecg_jepa_modified.config import ModelConfig
 from ecg_jepa_modified.loading import TRIPLET, load_encoder
 from ecg_jepa_modified.rows import run_evaluation
 from shared.config import config_from_cli, entry_point
-from shared.run import exit_on_stop
+from shared.epochs import exit_on_stop
 from shared.triplet import config as shared_triplet
 from shared.triplet import train as shared_train
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from shared.config import repo_path
+from shared.config import Section, repo_path, to_yaml
 from shared.errors import UserError
 
 WEIGHTS = "model.safetensors"
@@ -162,3 +165,45 @@ def read_released(path: str | Path) -> dict[str, Tensor]:
     if not tensors:
         raise CheckpointError(f"{path} holds no state dict, neither under 'model' or 'encoder' nor at top level.")
     return tensors
+
+
+def different_keys(saved: Mapping[str, Any], now: Mapping[str, Any]) -> set[str]:
+    """Top-level or `section.key` names whose values differ; where and on what a run executes does not count."""
+    free = {"run.out", "run.device", "run.compile", "run.num_workers", "run.overwrite"}
+    free |= {"run.checkpoint_every", "run.keep_checkpoints"}
+    keys: set[str] = set()
+    for name in saved.keys() | now.keys():
+        a, b = saved.get(name), now.get(name)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            keys |= {f"{name}.{key}" for key in a.keys() | b.keys() if a.get(key) != b.get(key)}
+        elif a != b:
+            keys.add(name)
+    return keys - free
+
+
+def claim_folder(out: Path, resolved: Section, overwrite: bool) -> None:
+    """Make a run's folder, or check that it holds this very run.
+
+    Args:
+        out: the folder.
+        resolved: the whole config, written to its `config.yaml`.
+        overwrite: whether to delete another run.
+
+    Raises:
+        UserError: it holds a run with other settings.
+    """
+    if overwrite and (out / "config.yaml").is_file():
+        shutil.rmtree(out)
+    out.mkdir(parents=True, exist_ok=True)
+    newest = newest_checkpoint(out)
+    if newest is not None:
+        _, _, saved = read_weights(newest / WEIGHTS)
+        with suppress(ValidationError):  # keys that are younger than the run take their defaults
+            saved = type(resolved).model_validate(saved).model_dump(mode="json")
+        other = sorted(different_keys(saved, resolved.model_dump(mode="json")))
+        if other:
+            raise UserError(
+                f"{out} holds a run with other settings: {', '.join(other)}. "
+                "Give another run.out, or run.overwrite=true to start anew."
+            )
+    (out / "config.yaml").write_text(to_yaml(resolved))

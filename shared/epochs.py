@@ -10,11 +10,15 @@ for epoch in run.epochs(optim.epochs, steps_per_epoch, batches):
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import math
+import signal
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from torch import Tensor
 from tqdm import tqdm
+
+from shared.errors import UserError
 
 if TYPE_CHECKING:
     from shared.run import Run
@@ -99,3 +103,36 @@ def iterate(
             run.checkpoint()
         if run.check_signal():
             raise run.stop()
+
+
+class Stop(Exception):
+    """A signal asked the run to end; raised after the checkpoint was written."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signal.Signals(signum).name)
+        self.exit_code = 128 + signum
+
+
+def exit_on_stop(main: Callable[[Sequence[str]], object]) -> Callable[[Sequence[str]], object]:
+    """Turn a Stop into its exit code (130 after SIGINT), once everything is saved."""
+
+    def wrapped(argv: Sequence[str]) -> None:
+        try:
+            main(argv)
+        except Stop as stop:
+            raise SystemExit(stop.exit_code) from None
+
+    return wrapped
+
+
+def require_finite(loss: float, step: int) -> None:
+    """Stop a run whose loss is no number; the last good checkpoint stays.
+
+    Raises:
+        UserError: NaN or infinite.
+    """
+    if not math.isfinite(loss):
+        raise UserError(
+            f"the loss is {loss} at step {step}. Lower optim.lr, set optim.clip_grad, or use run.precision=bf16 or fp32; "
+            "the run continues from its last checkpoint."
+        )

@@ -7,27 +7,34 @@ generator states: the weights, the optimizer, the scaler, the step number and th
 from __future__ import annotations
 
 import json
-import math
 import os
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from datetime import timedelta
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 import torch
 import torch.distributed as dist
-from pydantic import Field, ValidationError
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from shared.checkpoints import WEIGHTS, CheckpointError, load_state, newest_checkpoint, read_weights, save_weights
-from shared.config import RepoPath, Section, to_yaml
-from shared.devices import join_ranks, pick_device, seed_everything
-from shared.epochs import Epoch, iterate
+from shared.checkpoints import (
+    WEIGHTS,
+    CheckpointError,
+    claim_folder,
+    load_state,
+    newest_checkpoint,
+    read_weights,
+    save_weights,
+)
+from shared.config import RepoPath, Section
+from shared.epochs import Epoch, Stop, iterate
 from shared.errors import UserError
 
 if TYPE_CHECKING:
@@ -51,14 +58,6 @@ class RunConfig(Section):
     checkpoint_every: int = Field(10, ge=1, description="epochs")
     keep_checkpoints: int = Field(2, ge=1, description="newest ones kept")
     overwrite: bool = Field(False, description="delete what the run folder holds and start anew")
-
-
-class Stop(Exception):
-    """A signal asked the run to end; raised after the checkpoint was written."""
-
-    def __init__(self, signum: int) -> None:
-        super().__init__(signal.Signals(signum).name)
-        self.exit_code = 128 + signum
 
 
 class Run:
@@ -107,7 +106,7 @@ class Run:
 
     def __enter__(self) -> Run:
         if self.is_main:
-            self._claim_folder()
+            claim_folder(self.out, self.resolved, self.config.overwrite)
             self._log_file = (self.out / "log.jsonl").open("a")
             from torch.utils.tensorboard import SummaryWriter  # half a second, which `--help` need not wait
 
@@ -301,59 +300,40 @@ class Run:
             raise KeyboardInterrupt  # a second Ctrl-C does not wait
         self._signal = signum
 
-    def _claim_folder(self) -> None:
-        """Make the folder, or check that it holds this very run."""
-        if self.config.overwrite and (self.out / "config.yaml").is_file():
-            shutil.rmtree(self.out)
-        self.out.mkdir(parents=True, exist_ok=True)
-        newest = newest_checkpoint(self.out)
-        if newest is not None:
-            _, _, saved = read_weights(newest / WEIGHTS)
-            with suppress(ValidationError):  # keys that are younger than the run take their defaults
-                saved = type(self.resolved).model_validate(saved).model_dump(mode="json")
-            other = sorted(different_keys(saved, self.resolved.model_dump(mode="json")))
-            if other:
-                raise UserError(
-                    f"{self.out} holds a run with other settings: {', '.join(other)}. "
-                    "Give another run.out, or run.overwrite=true to start anew."
-                )
-        (self.out / "config.yaml").write_text(to_yaml(self.resolved))
 
-
-def different_keys(saved: Mapping[str, Any], now: Mapping[str, Any]) -> set[str]:
-    """Top-level or `section.key` names whose values differ; where and on what a run executes does not count."""
-    free = {"run.out", "run.device", "run.compile", "run.num_workers", "run.overwrite"}
-    free |= {"run.checkpoint_every", "run.keep_checkpoints"}
-    keys: set[str] = set()
-    for name in saved.keys() | now.keys():
-        a, b = saved.get(name), now.get(name)
-        if isinstance(a, Mapping) and isinstance(b, Mapping):
-            keys |= {f"{name}.{key}" for key in a.keys() | b.keys() if a.get(key) != b.get(key)}
-        elif a != b:
-            keys.add(name)
-    return keys - free
-
-
-def require_finite(loss: float, step: int) -> None:
-    """Stop a run whose loss is no number; the last good checkpoint stays.
+def pick_device(name: str, local_rank: int = 0) -> torch.device:
+    """`auto` takes this rank's GPU where there is one.
 
     Raises:
-        UserError: NaN or infinite.
+        UserError: an unknown device, or a GPU that is not there.
     """
-    if not math.isfinite(loss):
-        raise UserError(
-            f"the loss is {loss} at step {step}. Lower optim.lr, set optim.clip_grad, or use run.precision=bf16 or fp32; "
-            "the run continues from its last checkpoint."
-        )
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UserError(f"run.device {name!r} is not a device; expected auto, cpu, cuda or cuda:N.") from None
+    if device.type == "cuda":
+        if not torch.cuda.is_available():
+            raise UserError(
+                f"run.device is {name!r} but no CUDA GPU is visible. Use run.device=cpu, or check the driver."
+            )
+        device = torch.device("cuda", device.index if device.index is not None else local_rank)
+        torch.cuda.set_device(device)
+    return device
 
 
-def exit_on_stop(main: Callable[[Sequence[str]], object]) -> Callable[[Sequence[str]], object]:
-    """Turn a Stop into its exit code (130 after SIGINT), once everything is saved."""
+def seed_everything(seed: int) -> None:
+    """Seed numpy's and torch's global generators; what a model is initialised from."""
+    np.random.seed(seed)  # noqa: NPY002 (libraries that use the global one)
+    torch.manual_seed(seed)
 
-    def wrapped(argv: Sequence[str]) -> None:
-        try:
-            main(argv)
-        except Stop as stop:
-            raise SystemExit(stop.exit_code) from None
 
-    return wrapped
+def join_ranks() -> tuple[int, int, int]:
+    """`(rank, world size, local rank)` as torchrun says; joins the process group where there is more than one."""
+    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    local = int(os.environ.get("LOCAL_RANK", 0))
+    if world > 1 and not dist.is_initialized():
+        backend = "nccl" if torch.cuda.is_available() else "gloo"
+        dist.init_process_group(backend, timeout=timedelta(minutes=30))
+    return rank, world, local

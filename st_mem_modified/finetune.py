@@ -15,11 +15,11 @@ from pydantic import Field
 from torch import nn
 
 from shared.config import config_from_cli, entry_point
+from shared.epochs import exit_on_stop
 from shared.evaluation.evaluate import open_context
 from shared.evaluation.finetuned import report_finetuned
 from shared.finetune import config as shared_finetune
 from shared.finetune.train import Method, finetune
-from shared.run import exit_on_stop
 from st_mem_modified.config import ModelConfig
 from st_mem_modified.loading import FINETUNED, encoder_of, load_model, random_encoder
 

@@ -16,10 +16,10 @@ from shared.config import config_from_cli, entry_point
 from shared.data.loader import TrainingBatches, read_validation
 from shared.data.store import ECGStore
 from shared.data.transforms import Preprocess
-from shared.epochs import Epoch
+from shared.epochs import Epoch, exit_on_stop, require_finite
 from shared.monitors import Monitor
 from shared.optim import make_optimizer, make_schedule
-from shared.run import Run, exit_on_stop, require_finite
+from shared.run import Run
 from st_mem_modified.config import PretrainConfig
 from st_mem_modified.model import STMEM, draw_noise
 

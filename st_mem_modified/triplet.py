@@ -11,7 +11,7 @@ from pathlib import Path
 from pydantic import Field
 
 from shared.config import config_from_cli, entry_point
-from shared.run import exit_on_stop
+from shared.epochs import exit_on_stop
 from shared.triplet import config as shared_triplet
 from shared.triplet import train as shared_train
 from shared.triplet.model import TripletModel

@@ -14,14 +14,13 @@ from shared.config import REPO_ROOT
 METHODS = ("st_mem_modified", "ecg_jepa_modified")
 PACKAGES = ("shared", *METHODS)
 
-TRAINING = {"checkpoints", "devices", "epochs", "monitors", "optim", "run", "selection"}
+TRAINING = {"checkpoints", "epochs", "monitors", "optim", "run", "selection"}
 GROUND = {"config", "config_keys", "errors", "leads", "signals"}
 BELOW = GROUND | {"measurements", "data", "nn"}
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "nn": {"errors", "leads"},
     "signals": set(),
-    "devices": {"errors"},
     "epochs": {"run"},
     "monitors": BELOW | TRAINING | {"epochs", "statistics"},
     "sweep": {"config", "errors", "programs"},
@@ -33,7 +32,7 @@ ALLOWED: dict[str, set[str]] = {
     "leads": {"errors"},
     "checkpoints": {"config", "errors"},
     "optim": {"config", "errors"},
-    "run": {"config", "errors", "checkpoints", "devices", "epochs"},
+    "run": {"config", "errors", "checkpoints", "epochs"},
     "selection": {"run"},
     "measurements": GROUND,
     "features": {"measurements"},

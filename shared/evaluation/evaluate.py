@@ -9,7 +9,6 @@ import torch
 from torch import nn
 
 from shared.data.splits import open_labelled
-from shared.devices import pick_device
 from shared.errors import UserError
 from shared.evaluation.config import EvaluateConfig
 from shared.evaluation.contamination import check_contamination
@@ -18,6 +17,7 @@ from shared.evaluation.outside import outside_rows
 from shared.evaluation.protocols import PROTOCOLS
 from shared.evaluation.report.results import write_results
 from shared.evaluation.rows import Rows
+from shared.run import pick_device
 from shared.statistics.bootstrap import Resamples
 
 

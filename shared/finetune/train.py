@@ -21,13 +21,14 @@ from shared.data.loader import TrainingBatches
 from shared.data.splits import Labelled, Split, draw_patients
 from shared.data.tasks import Task
 from shared.data.transforms import Preprocess
+from shared.epochs import require_finite
 from shared.errors import UserError
 from shared.finetune.classifier import Classifier, predict_store, with_drop_path
 from shared.finetune.config import AugmentConfig, FinetuneConfig, Mode
 from shared.leads import subset_leads
 from shared.optim import make_optimizer, make_schedule
 from shared.plots.charts import plot_log
-from shared.run import Run, require_finite
+from shared.run import Run
 from shared.selection import Best
 from shared.statistics.metrics import auroc
 

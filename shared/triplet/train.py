@@ -18,12 +18,12 @@ from shared.data.store import ECGStore
 from shared.data.tasks import Task, make_task
 from shared.data.transforms import Preprocess
 from shared.embeddings import embed_cached, embed_store
-from shared.epochs import Epoch
+from shared.epochs import Epoch, require_finite
 from shared.errors import UserError
 from shared.evaluation.config import EvaluateConfig
 from shared.optim import make_optimizer, make_schedule
 from shared.plots.charts import plot_log
-from shared.run import Run, require_finite
+from shared.run import Run
 from shared.selection import Best
 from shared.statistics.knn import knn_scores
 from shared.statistics.metrics import auroc

@@ -17,10 +17,10 @@ from shared.config import config_from_cli, entry_point
 from shared.data.loader import TrainingBatches, read_validation
 from shared.data.store import ECGStore
 from shared.data.transforms import Preprocess
-from shared.epochs import Epoch
+from shared.epochs import Epoch, exit_on_stop, require_finite
 from shared.optim import make_optimizer, make_schedule
 from shared.plots.charts import plot_log
-from shared.run import Run, exit_on_stop, require_finite
+from shared.run import Run
 from shared.statistics.spectrum import effective_rank
 from st_mem_modified.loading import load_encoder
 from st_mem_modified.model import STMEMEncoder

@@ -16,16 +16,18 @@ from ecg_jepa_modified.evaluate import load_encoder, random_encoder, run_evaluat
 from ecg_jepa_modified.finetune import FinetuneConfig
 from ecg_jepa_modified.finetune import run as run_finetuning
 from ecg_jepa_modified.hybrid import HybridEncoder, fit_features
+from ecg_jepa_modified.loading import encoder_of, load_model
 from ecg_jepa_modified.model import ECGJEPA, make_encoder
 from ecg_jepa_modified.pretrain import pretrain
 from shared.checkpoints import newest_checkpoint, read_weights, save_weights
 from shared.config import REPO_ROOT, load_config
 from shared.data.prepare import choose_config, prepare
 from shared.data.store import ECGStore, StoreError, feature_shard
+from shared.epochs import Stop
 from shared.errors import UserError
 from shared.evaluation.config import EvaluateConfig
 from shared.measurements.catalog import FEATURES
-from shared.run import Run, Stop
+from shared.run import Run
 from tests.ecg_jepa_modified.test_pretrain import SMALL, final_weights
 
 HYBRID = "configs/ecg_jepa/pretrain_hybrid.yaml"

@@ -16,9 +16,10 @@ from shared.checkpoints import CheckpointError, newest_checkpoint, read_weights,
 from shared.config import load_config
 from shared.data.store import ECGStore
 from shared.data.transforms import Preprocess
+from shared.epochs import Stop
 from shared.evaluation.config import EvaluateConfig
 from shared.monitors import Monitor
-from shared.run import Run, Stop
+from shared.run import Run
 
 SMALL = [
     "model.size=tiny",

@@ -17,8 +17,9 @@ from ecg_jepa_modified.triplet import TripletConfig, train
 from shared.checkpoints import newest_checkpoint, read_weights
 from shared.config import load_config
 from shared.data.prepare import choose_config, prepare
+from shared.epochs import Stop
 from shared.errors import UserError
-from shared.run import Run, Stop
+from shared.run import Run
 from shared.triplet.model import TripletModel
 
 SMALL = [

@@ -15,7 +15,8 @@ from torch import nn
 
 from shared.checkpoints import newest_checkpoint
 from shared.config import Section
-from shared.run import Run, RunConfig, Stop
+from shared.epochs import Stop
+from shared.run import Run, RunConfig
 
 EPOCHS, STEPS = 3, 4
 

@@ -36,7 +36,7 @@ def test_help_lists_every_key_with_default_kind_and_description(capsys: pytest.C
         "optim.lr_reference_batch = 256  (int or null, ≥ 1)  the learning rate is lr x batch_size / this; null takes lr as it is"
         in lines
     )
-    assert "optim.betas = [0.9, 0.95]  ([number, number])" in lines
+    assert "optim.betas = [0.9, 0.999]  ([number, number])" in lines
     assert "folds = null  (list of int or null)" in lines and "kind = a  (a | b)" in lines
     assert "flag = false  (true | false)" in lines and "out = runs/default  (path)" in lines
     keys = {line.split(" ")[0] for line in lines[2:]}

@@ -14,11 +14,11 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from shared.checkpoints import WEIGHTS, CheckpointError, newest_checkpoint, read_weights
+from shared.checkpoints import WEIGHTS, CheckpointError, different_keys, newest_checkpoint, read_weights
 from shared.config import Section
-from shared.devices import pick_device
+from shared.epochs import Stop, exit_on_stop, require_finite
 from shared.errors import UserError
-from shared.run import Run, RunConfig, Stop, different_keys, exit_on_stop, require_finite
+from shared.run import Run, RunConfig, pick_device
 
 
 class Inner(Section):

@@ -15,9 +15,10 @@ import torch
 
 from shared.checkpoints import CheckpointError, newest_checkpoint, read_weights, save_weights
 from shared.config import load_config
+from shared.epochs import Stop
 from shared.errors import UserError
 from shared.evaluation.config import EvaluateConfig
-from shared.run import Run, Stop
+from shared.run import Run
 from st_mem_modified.config import PretrainConfig
 from st_mem_modified.evaluate import load_model, random_encoder, run_evaluation
 from st_mem_modified.pretrain import pretrain

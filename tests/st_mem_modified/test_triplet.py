@@ -10,8 +10,9 @@ import torch
 
 from shared.checkpoints import newest_checkpoint, read_weights, save_weights
 from shared.config import load_config
+from shared.epochs import Stop
 from shared.errors import UserError
-from shared.run import Run, Stop
+from shared.run import Run
 from st_mem_modified.loading import load_model
 from st_mem_modified.triplet import TripletConfig, TripletModel, train
 

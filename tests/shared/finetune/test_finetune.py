@@ -21,6 +21,7 @@ from shared.config import ConfigError, load_config
 from shared.data.store import ECGStore
 from shared.data.tasks import make_task
 from shared.data.transforms import Preprocess
+from shared.epochs import Stop
 from shared.errors import UserError
 from shared.evaluation.config import EvaluateConfig
 from shared.evaluation.context import RANDOM
@@ -30,7 +31,7 @@ from shared.finetune.config import FinetuneConfig
 from shared.finetune.train import AugmentConfig, augment, classification_loss, validation_auroc
 from shared.nn import Block
 from shared.optim import make_optimizer, make_schedule
-from shared.run import Run, Stop
+from shared.run import Run
 from st_mem_modified.evaluate import run_evaluation as evaluate_stmem
 from st_mem_modified.loading import random_encoder as random_stmem
 
