@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -21,7 +23,7 @@ ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "nn": {"errors", "leads"},
     "signals": set(),
-    "epochs": {"run"},
+    "epochs": {"errors", "run"},
     "monitors": BELOW | TRAINING | {"epochs", "statistics"},
     "sweep": {"config", "errors", "programs"},
     "help": {"config", "config_keys"},
@@ -214,3 +216,35 @@ def test_sources_name_no_place_of_one_machine() -> None:
                 assert not node.value.startswith(("/home/", "/Users/", "/root/", "/mnt/", "/work/")), (
                     f"{path.relative_to(REPO_ROOT)}:{node.lineno} {node.value!r}"
                 )
+
+
+# ---------------------------------------------------------------- what one run must be read with
+
+
+def loaded_with(module: str) -> tuple[list[Path], set[str]]:
+    """Files of the project that hold code, and names of all modules, that importing a module loads."""
+    code = f"import sys, {module}; print(*(f'{{n}}={{getattr(m, \"__file__\", None)}}' for n, m in sys.modules.items()), sep='\\n')"
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPO_ROOT, capture_output=True, text=True, check=True)
+    found = dict(line.split("=", 1) for line in done.stdout.splitlines())
+    own = {Path(file) for name, file in found.items() if name.split(".")[0] in PACKAGES and file != "None"}
+    return sorted(path for path in own if path.read_text().strip()), set(found)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_one_pretraining_is_read_in_one_sitting(method: str) -> None:
+    """At most 20 files and 3 500 lines; nothing that evaluates or fine-tunes, and no library that it does not use."""
+    files, modules = loaded_with(f"{method}.pretrain")
+    lines = sum(len(path.read_text().splitlines()) for path in files)
+    listed = "\n".join(path.relative_to(REPO_ROOT).as_posix() for path in files)
+    assert len(files) <= 20 and lines <= 3500, f"{len(files)} files, {lines} lines:\n{listed}"
+    parts = {"shared.evaluation", "shared.finetune", "shared.triplet", "shared.statistics", "shared.plots"}
+    parts |= {"shared.measurements", f"{method}.vqvae", f"{method}.finetune", f"{method}.evaluate"}
+    assert not parts & modules
+    slow = {"pytorch_metric_learning", "vector_quantize_pytorch", "timm", "torchvision", "matplotlib", "sklearn"}
+    assert not slow & {name.split(".")[0] for name in modules}
+
+
+@pytest.mark.parametrize("module", ["shared.finetune.train", "shared.triplet.train", "st_mem_modified.vqvae.model"])
+def test_what_trains_does_not_load_what_draws_and_scores(module: str) -> None:
+    _, modules = loaded_with(module)
+    assert not {"shared.evaluation.evaluate", "shared.evaluation.report", "pytorch_metric_learning"} & modules

@@ -17,7 +17,6 @@ import pandas as pd
 from shared.errors import UserError
 from shared.statistics.interval import Interval, bootstrap_interval, paired_difference
 from shared.statistics.metrics import METRICS, Array, average_classes, check_inputs, decide
-from shared.statistics.regression import REGRESSION
 
 DEFAULT_METRICS = ("auroc_macro", "auroc_weighted", "auprc_macro")
 MIN_POSITIVES = 5
@@ -116,14 +115,14 @@ def find_left_out(
     return reasons
 
 
-def _check_names(metrics: Sequence[str], known: Mapping[str, object], has_thresholds: bool) -> None:
+def _check_names(metrics: Sequence[str], has_thresholds: bool) -> None:
     """Refuse unknown metrics, and metrics of decisions when there are no thresholds."""
     for name in metrics:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
+        if name not in METRICS:
+            near = difflib.get_close_matches(name, METRICS, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else "."
-            raise ValueError(f"unknown metric {name!r}{hint} Expected some of {', '.join(known)}.")
-        if known is METRICS and METRICS[name].takes_decisions and not has_thresholds:
+            raise ValueError(f"unknown metric {name!r}{hint} Expected some of {', '.join(METRICS)}.")
+        if METRICS[name].takes_decisions and not has_thresholds:
             raise ValueError(
                 f"{name!r} expects thresholds, none given. Pass choose_thresholds(labels_val, scores_val)."
             )
@@ -174,7 +173,7 @@ def _left_out_by_metric(
 ) -> dict[str, dict[str, str]]:
     """Give class: reason for each metric; thresholds matter only to metrics of decisions."""
     given = [t for t in thresholds if t is not None]
-    _check_names(metrics, METRICS, len(given) == len(thresholds))
+    _check_names(metrics, len(given) == len(thresholds))
     plain = find_left_out(labels, class_names, min_positives)
     tuned = find_left_out(labels, class_names, min_positives, *given) if given else plain
     return {name: tuned if METRICS[name].takes_decisions else plain for name in metrics}
@@ -252,31 +251,3 @@ def difference_all(
         name: paired_difference(a[name], b[name], len(labels), name in METRICS and METRICS[name].recentre) for name in a
     }
     return _attach(intervals, left_out)
-
-
-def _resampled_regression(
-    truth: npt.ArrayLike, prediction: npt.ArrayLike, resamples: Resamples, metrics: Sequence[str]
-) -> dict[str, Array]:
-    """Score all resamples of a regression: metric to `[1 + R]`."""
-    _check_names(metrics, REGRESSION, True)
-    return resamples.evaluate(lambda weights: {name: REGRESSION[name](truth, prediction, weights) for name in metrics})
-
-
-def score_regression(
-    truth: npt.ArrayLike, prediction: npt.ArrayLike, resamples: Resamples, metrics: Sequence[str] = tuple(REGRESSION)
-) -> dict[str, Interval]:
-    """Score `prediction [n]` against `truth [n]` with patient-level intervals; metrics are keys of `REGRESSION`."""
-    values = _resampled_regression(truth, prediction, resamples, metrics)
-    return {name: bootstrap_interval(v, resamples.num_records) for name, v in values.items()}
-
-
-def difference_regression(
-    truth: npt.ArrayLike,
-    prediction_a: npt.ArrayLike,
-    prediction_b: npt.ArrayLike,
-    resamples: Resamples,
-    metrics: Sequence[str] = tuple(REGRESSION),
-) -> dict[str, Interval]:
-    """Score A − B of two regressions on the same records and resamples."""
-    a, b = (_resampled_regression(truth, p, resamples, metrics) for p in (prediction_a, prediction_b))
-    return {name: paired_difference(a[name], b[name], resamples.num_records) for name in a}

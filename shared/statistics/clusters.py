@@ -35,51 +35,6 @@ BOUNDS: dict[str, tuple[float, float]] = {
 }
 
 
-def score_clusters(
-    embeddings: npt.ArrayLike,
-    labels: npt.ArrayLike,
-    patients: npt.ArrayLike,
-    *,
-    num_resamples: int = 1000,
-    seed: int = 0,
-    max_points: int = MAX_POINTS,
-    standardize: bool = False,
-    train: npt.ArrayLike | None = None,
-) -> dict[str, Interval]:
-    """Score labels as clusters and k-means against labels, with patient-level 95 % intervals.
-
-    Args:
-        embeddings: `[n, D]`, used as they are.
-        labels: `[n, C]` in {0, 1}; records with no or several labels are left out.
-        patients: `[n]`.
-        num_resamples: draws of patients.
-        seed: of the draws, of k-means and of the silhouette's subsample.
-        max_points: the silhouette is computed on at most so many records (its cost grows with their square); its
-            `n` says on how many.
-        standardize: divide each dimension by its spread, after subtracting its mean, both from `train`.
-        train: `[n', D]` training embeddings, for `standardize` only.
-
-    Returns:
-        `labels/silhouette`, `labels/davies_bouldin`, `labels/calinski_harabasz`, the same three of `kmeans/`, and
-        `kmeans/nmi`, `kmeans/ami`, `kmeans/ari`, each with value, low, high, n.
-
-    Raises:
-        UserError: fewer than two classes, NaN, infinite or equal embeddings, too few records.
-        ValueError: shapes that disagree, `standardize` without `train`.
-    """
-    values, counts = cluster_values(
-        embeddings,
-        labels,
-        patients,
-        num_resamples=num_resamples,
-        seed=seed,
-        max_points=max_points,
-        standardize=standardize,
-        train=train,
-    )
-    return cluster_intervals(values, counts)
-
-
 def cluster_intervals(values: dict[str, Array], counts: dict[str, int]) -> dict[str, Interval]:
     """Summarise what `cluster_values` gives: name to value, low, high, n."""
     return {
@@ -103,14 +58,27 @@ def cluster_values(
     num_resamples: int = 1000,
     seed: int = 0,
     max_points: int = MAX_POINTS,
-    standardize: bool = False,
-    train: npt.ArrayLike | None = None,
 ) -> tuple[dict[str, Array], dict[str, int]]:
-    """Give what `score_clusters` summarises: name to `[1 + num_resamples]` (first the observed score) and name to `n`.
+    """Score labels as clusters and k-means against labels on every resample of patients.
 
-    Arguments and errors as `score_clusters`.
+    Args:
+        embeddings: `[n, D]`, used as they are.
+        labels: `[n, C]` in {0, 1}; records with no or several labels are left out.
+        patients: `[n]`.
+        num_resamples: draws of patients.
+        seed: of the draws, of k-means and of the silhouette's subsample.
+        max_points: the silhouette is computed on at most so many records (its cost grows with their square).
+
+    Returns:
+        `labels/silhouette`, `labels/davies_bouldin`, `labels/calinski_harabasz`, the same three of `kmeans/`, and
+        `kmeans/nmi`, `kmeans/ami`, `kmeans/ari`: each to `[1 + num_resamples]`, the observed score first; and each to the
+        number of records that were scored.
+
+    Raises:
+        UserError: fewer than two classes, NaN, infinite or equal embeddings, too few records.
+        ValueError: shapes that disagree.
     """
-    x, classes, used = _select(np.asarray(embeddings), np.asarray(labels), standardize, train)
+    x, classes, used = _select(np.asarray(embeddings), np.asarray(labels))
     num_classes = int(classes.max()) + 1
     resamples = Resamples(np.asarray(patients)[used], num_resamples, seed)
     found = assign_kmeans(x, num_classes, seed)
@@ -134,7 +102,7 @@ def cluster_values(
     return values, {name: len(sample) if name.endswith("silhouette") else len(x) for name in values}
 
 
-def _select(x: Array, labels: Array, standardize: bool, train: npt.ArrayLike | None) -> tuple[Array, Array, Array]:
+def _select(x: Array, labels: Array) -> tuple[Array, Array, Array]:
     """Return centred embeddings `[s, D]`, classes int `[s]` (no number unused) and rows of single-label records."""
     if x.ndim != 2 or labels.ndim != 2 or len(x) != len(labels):
         raise ValueError(
@@ -154,15 +122,6 @@ def _select(x: Array, labels: Array, standardize: bool, train: npt.ArrayLike | N
             "records than classes"
         )
     x = x[used].astype(np.result_type(x.dtype, np.float32))  # [s, D], a copy
-    if standardize:
-        if train is None:
-            raise ValueError(
-                "standardize=True given without train; expected the training embeddings [n, D] to take it from"
-            )
-        reference = np.asarray(train)
-        check_finite(reference, "train embeddings")
-        spread = reference.std(axis=0, dtype=np.float64)
-        x = (x - reference.mean(axis=0, dtype=np.float64)) / np.where(spread > 0, spread, 1.0)
     x -= x.mean(axis=0, dtype=np.float64).astype(x.dtype)  # no score depends on it; distances keep their digits
     return x, classes, used
 

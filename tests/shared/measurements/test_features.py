@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from itertools import pairwise
 
 import numpy as np
@@ -328,14 +327,3 @@ def test_names_choose_rows_and_order(ecg: np.ndarray) -> None:
     assert some.names == names and everything.names == tuple(FEATURES) and len(FEATURES) == 11
     np.testing.assert_array_equal(some.channels, np.stack([row(everything, name) for name in names]))
     assert some.values == pytest.approx(everything.values, nan_ok=True)
-
-
-@pytest.mark.slow
-def test_cost(batches) -> None:
-    """The target is 15 ms of one core (scripts/benchmarks/features.py); the median over 60 records."""
-    costs = []
-    for ecg in batches[FS].ecg:
-        started = time.process_time()
-        extract_features(ecg, FS, LEADS)
-        costs.append(time.process_time() - started)
-    assert np.median(costs) < 0.015

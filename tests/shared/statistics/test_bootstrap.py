@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 from scipy.stats import norm
@@ -12,14 +10,11 @@ from sklearn.metrics import roc_auc_score
 from shared.statistics.bootstrap import (
     Resamples,
     difference_all,
-    difference_regression,
     find_left_out,
     score_all,
-    score_regression,
 )
 from shared.statistics.interval import bootstrap_interval, paired_difference
 from shared.statistics.metrics import METRICS, auroc, choose_thresholds
-from shared.statistics.regression import mae
 
 NAMES = ("NORM", "MI", "HYP")
 
@@ -167,25 +162,6 @@ def test_recentred_interval_stays_in_bounds():
     assert found["low"] == 0 and found["high"] == pytest.approx(0.24)
 
 
-def test_regression_scores_and_differences():
-    rng = np.random.default_rng(0)
-    truth, patients = rng.normal(70, 10, 200), np.arange(200) // 2
-    good, bad = truth + rng.normal(0, 2, 200), truth + rng.normal(0, 8, 200)
-    resamples = Resamples(patients, 200)
-    found = score_regression(truth, good, resamples)
-    assert set(found) == {"mae", "rmse", "r2", "pearson"}
-    assert found["mae"]["value"] == pytest.approx(mae(truth, good)[0])
-    assert found["mae"]["low"] < found["mae"]["value"] < found["mae"]["high"]
-    assert difference_regression(truth, good, bad, resamples)["mae"]["high"] < 0
-
-
-def test_thousand_resamples_of_two_thousand_records_take_seconds():
-    labels, scores, patients = make_case(1000, 2)
-    start = time.perf_counter()
-    score_all(np.tile(labels, 2)[:, :5], np.tile(scores, 2)[:, :5], Resamples(patients), "abcde", ("auroc_macro",))
-    assert time.perf_counter() - start < 5
-
-
 def test_bad_input_is_named():
     labels, scores, patients = make_case()
     resamples = Resamples(patients, 10)
@@ -203,8 +179,6 @@ def test_bad_input_is_named():
         score_all(labels, scores, resamples, NAMES[:2])
     with pytest.raises(ValueError, match="no class can be scored"):
         score_all(np.zeros_like(labels), scores, resamples, NAMES)
-    with pytest.raises(ValueError, match="unknown metric 'mse'"):
-        score_regression(labels[:, 0], scores[:, 0], resamples, ("mse",))
     with pytest.raises(ValueError, match="3 and 4 resamples given"):
         paired_difference(np.zeros(4), np.zeros(5), 10)
 
