@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import torch
 from torch import Tensor
 
@@ -30,9 +29,6 @@ def knn_scores(
     metric: str = "euclidean",
     temperature: float = 0.07,
     *,
-    exclude_self: bool = False,
-    train_groups: npt.ArrayLike | None = None,
-    query_groups: npt.ArrayLike | None = None,
     device: torch.device | str = "cpu",
     max_bytes: int = MAX_BYTES,
 ) -> npt.NDArray[np.float32]:
@@ -46,9 +42,6 @@ def knn_scores(
         metric: `euclidean`: the share of the k neighbours that carry the label; `cosine`: votes weighted by
             exp(similarity / temperature), normalised to sum to 1.
         temperature: of the cosine votes; smaller trusts the nearest more.
-        exclude_self: leave one out: query `i` is train record `i` and does not vote for itself.
-        train_groups: `[n]`, with `query_groups [m]`: records of the query's own group (patient) do not vote.
-        query_groups: see `train_groups`.
         device: where distances are computed.
         max_bytes: working memory beside the embeddings; more is faster.
 
@@ -70,17 +63,7 @@ def knn_scores(
         raise ValueError("train labels hold values other than 0 and 1; expected one column per class (multi-hot)")
     if not temperature > 0:
         raise ValueError(f"temperature {temperature} given; expected a positive number, 0.07 by default")
-    distances, neighbours = nearest_neighbours(
-        train,
-        query,
-        k,
-        metric,
-        exclude_self=exclude_self,
-        train_groups=train_groups,
-        query_groups=query_groups,
-        device=device,
-        max_bytes=max_bytes,
-    )
+    distances, neighbours = nearest_neighbours(train, query, k, metric, device=device, max_bytes=max_bytes)
     votes = torch.full_like(distances, 1 / k)  # [m, k]
     if metric == "cosine":
         votes = torch.softmax(-distances / temperature, dim=1)  # distance = 1 - similarity; the constant cancels
@@ -99,12 +82,12 @@ def nearest_neighbours(
     metric: str = "euclidean",
     *,
     exclude_self: bool = False,
-    train_groups: npt.ArrayLike | None = None,
-    query_groups: npt.ArrayLike | None = None,
     device: torch.device | str = "cpu",
     max_bytes: int = MAX_BYTES,
 ) -> tuple[Tensor, Tensor]:
     """Find the k nearest training records of each query; arguments as `knn_scores`.
+
+    With `exclude_self` query `i` is train record `i`, and not its own neighbour.
 
     Of equally near records the one that comes first in `train` is taken. Euclidean distances are computed in float32
     after the mean of `train` is subtracted, which keeps their digits where all embeddings lie close together. A zero
@@ -116,7 +99,6 @@ def nearest_neighbours(
     """
     _check(train, query, k, metric, exclude_self)
     device = torch.device(device)
-    groups = _encode_groups(train_groups, query_groups, len(train), len(query))
     dim = train.shape[1]
     num_query, num_train = _block_sizes(len(query), len(train), dim, k, max_bytes)
     mean = _check_finite_and_average(train, "train", num_train)
@@ -133,23 +115,12 @@ def nearest_neighbours(
                 if exclude_self:
                     own = torch.arange(rows.start, rows.stop, device=device)[:, None]
                     block.masked_fill_(own == torch.arange(columns.start, columns.stop, device=device), torch.inf)
-                if groups is not None:
-                    same = groups[1][rows, None].to(device) == groups[0][None, columns].to(device)
-                    block.masked_fill_(same, torch.inf)
                 near, position = _smallest(block, min(k, block.shape[1]))
                 # Earlier blocks come first, so a stable sort keeps the order of train among equals.
                 merged = torch.cat([best, near], dim=1)
                 best, order = (x[:, :k] for x in torch.sort(merged, dim=1, stable=True))
                 index = torch.cat([index, position + columns.start], dim=1).gather(1, order)
             distances[rows], neighbours[rows] = best.cpu(), index.cpu()
-    short = torch.isinf(distances).any(dim=1)
-    if short.any():
-        left = int((~torch.isinf(distances)).sum(dim=1).min())
-        raise UserError(
-            f"{int(short.sum())} of {len(query)} queries have fewer than k={k} neighbours outside their own group "
-            f"(one has {left}), first row {int(short.int().argmax())}; expected at least k. Lower k or give "
-            "more train records."
-        )
     return distances, neighbours
 
 
@@ -173,26 +144,6 @@ def _check(train: Embeddings, query: Embeddings, k: int, metric: str, exclude_se
             f"k={k} neighbours asked of {available} train records; expected k from 1 to {available}. "
             "Lower k or give more train records."
         )
-
-
-def _encode_groups(
-    train_groups: npt.ArrayLike | None, query_groups: npt.ArrayLike | None, num_train: int, num_query: int
-) -> tuple[Tensor, Tensor] | None:
-    """Number the groups of train and query together, int64 `[n]` and `[m]`; a missing group is equal to no other."""
-    if train_groups is None and query_groups is None:
-        return None
-    if train_groups is None or query_groups is None:
-        raise ValueError("groups of only one of train and query given; expected both, one group per record")
-    of_train, of_query = np.asarray(train_groups), np.asarray(query_groups)
-    if of_train.shape != (num_train,) or of_query.shape != (num_query,):
-        raise ValueError(
-            f"groups {of_train.shape} and {of_query.shape} given; expected ({num_train},) for train and "
-            f"({num_query},) for query"
-        )
-    codes = pd.factorize(np.concatenate([of_train.astype(object), of_query.astype(object)]))[0]
-    missing_in_query = (codes < 0) & (np.arange(len(codes)) >= num_train)
-    both = torch.from_numpy(np.where(missing_in_query, -2, codes).astype(np.int64))
-    return both[:num_train], both[num_train:]
 
 
 def _block_sizes(num_query: int, num_train: int, dim: int, k: int, max_bytes: int) -> tuple[int, int]:

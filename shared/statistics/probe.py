@@ -124,8 +124,7 @@ def fit_logistic(
     share = (y.sum(0) + 0.5) / (len(y) + 1)  # [C]
     weights = torch.zeros(len(axes.variances), y.shape[1], dtype=y.dtype, device=y.device)
     bias = share.log() if softmax else share.logit()
-    fitted = torch.ones_like(share, dtype=torch.bool) if softmax else (y.sum(0) > 0) & (y.sum(0) < len(y))
-    columns = fitted.nonzero()[:, 0]
+    columns = torch.arange(len(share)) if softmax else ((y.sum(0) > 0) & (y.sum(0) < len(y))).nonzero()[:, 0]
     losses: list[float] = []
     for l2 in sorted(strengths, reverse=True):
         w, b, converged = _solve(axes, y[:, columns], weights[:, columns], bias[columns], l2, softmax)

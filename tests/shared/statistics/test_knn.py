@@ -19,7 +19,7 @@ def make_case(num_train=300, num_query=40, dim=8, seed=0):
     return rng.normal(size=(num_train, dim)), labels, rng.normal(size=(num_query, dim))
 
 
-def vote_naively(train, labels, query, k, metric, temperature=0.07, allowed=lambda i, j: True):
+def vote_naively(train, labels, query, k, metric, temperature=0.07):
     """Score one query at a time in float64."""
     scores = np.zeros((len(query), labels.shape[1]))
     for i, q in enumerate(query):
@@ -27,7 +27,7 @@ def vote_naively(train, labels, query, k, metric, temperature=0.07, allowed=lamb
             near = ((train - q) ** 2).sum(axis=1)
         else:
             near = -(train @ q) / np.linalg.norm(train, axis=1) / np.linalg.norm(q)
-        order = [j for j in np.argsort(near, kind="stable") if allowed(i, j)][:k]
+        order = np.argsort(near, kind="stable")[:k]
         votes = np.ones(k) if metric == "euclidean" else np.exp(-near[order] / temperature)
         scores[i] = (votes[:, None] * labels[order]).sum(axis=0) / votes.sum()
     return scores
@@ -44,26 +44,12 @@ def test_equals_naive_loop(metric, max_bytes, k):
 
 
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
-def test_leave_one_out_equals_naive_loop(metric):
-    train, labels, _ = make_case()
-    found = knn_scores(train, labels, train, 5, metric, exclude_self=True, max_bytes=SMALL)
-    expected = vote_naively(train, labels, train, 5, metric, allowed=lambda i, j: i != j)
-    np.testing.assert_allclose(found, expected, atol=1e-5)
-
-
-def test_own_patient_does_not_vote():
-    train, labels, query = make_case()
-    of_train = np.array([f"p{i % 50}" for i in range(300)])
-    of_query = np.array([f"p{i % 60}" for i in range(40)])
-    found = knn_scores(train, labels, query, 5, train_groups=of_train, query_groups=of_query, max_bytes=SMALL)
-    expected = vote_naively(train, labels, query, 5, "euclidean", allowed=lambda i, j: of_train[j] != of_query[i])
-    np.testing.assert_allclose(found, expected, atol=1e-6)
-
-
-def test_missing_groups_exclude_nobody():
-    train, labels, query = make_case()
-    nobody = {"train_groups": np.full(300, None), "query_groups": np.full(40, None)}
-    np.testing.assert_array_equal(knn_scores(train, labels, query, 5, **nobody), knn_scores(train, labels, query, 5))
+def test_a_record_is_not_its_own_neighbour_where_that_is_asked(metric):
+    train, _, _ = make_case()
+    apart, found = nearest_neighbours(train, train, 5, metric, exclude_self=True, max_bytes=SMALL)
+    with_self, _ = nearest_neighbours(train, train, 6, metric, max_bytes=SMALL)
+    assert not (found == torch.arange(len(train))[:, None]).any()
+    torch.testing.assert_close(apart, with_self[:, 1:], atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("max_bytes", [SMALL, 2**29])
@@ -131,10 +117,9 @@ def test_too_few_records_are_named():
     with pytest.raises(ValueError, match="k=20 neighbours asked of 10 train records"):
         knn_scores(train, labels, query)
     with pytest.raises(ValueError, match="k=10 neighbours asked of 9 train records"):
-        knn_scores(train, labels, train, 10, exclude_self=True)
-    groups = {"train_groups": [0] * 6 + [1] * 4, "query_groups": [2] * 39 + [0]}
-    with pytest.raises(ValueError, match=r"1 of 40 queries have fewer than k=5 .*one has 4\), first row 39"):
-        knn_scores(train, labels, query, 5, **groups)
+        nearest_neighbours(train, train, 10, exclude_self=True)
+    with pytest.raises(ValueError, match="10 train and 40 query records given with exclude_self"):
+        nearest_neighbours(train, query, 5, exclude_self=True)
 
 
 def test_bad_embeddings_are_named():
@@ -154,12 +139,9 @@ def test_bad_embeddings_are_named():
         ({"metric": "manhattan"}, "unknown metric 'manhattan'; expected one of euclidean, cosine"),
         ({"query": np.zeros((3, 5))}, "with the same D"),
         ({"query": np.zeros((0, 8))}, "expected non-empty"),
-        ({"exclude_self": True}, "300 train and 40 query records given with exclude_self"),
         ({"train_labels": np.zeros(300)}, r"train labels \(300,\) given for 300 train records"),
         ({"train_labels": np.full((300, 2), 3)}, "values other than 0 and 1"),
         ({"temperature": 0.0}, "temperature 0.0 given"),
-        ({"train_groups": np.zeros(300)}, "groups of only one"),
-        ({"train_groups": np.zeros(300), "query_groups": np.zeros(3)}, r"expected \(300,\) for train and \(40,\)"),
     ],
 )
 def test_bad_arguments_are_named(change, message):
