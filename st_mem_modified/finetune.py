@@ -6,20 +6,17 @@ python -m st_mem_modified.finetune configs/st_mem/finetune.yaml mode=finetune en
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from pydantic import Field
 from torch import nn
 
 from shared.config import config_from_cli, entry_point
 from shared.epochs import exit_on_stop
-from shared.evaluation.evaluate import open_context
-from shared.evaluation.finetuned import report_finetuned
+from shared.evaluation.finetuned import run_finetuning
 from shared.finetune import config as shared_finetune
-from shared.finetune.train import Method, finetune
+from shared.finetune.train import Method
 from st_mem_modified.config import ModelConfig
 from st_mem_modified.loading import FINETUNED, encoder_of, load_model, random_encoder
 
@@ -44,20 +41,7 @@ def method(config: FinetuneConfig) -> Method:
 
 def run(config: FinetuneConfig) -> Path:
     """Train, test once and report; returns the run folder, scores and page are in its `evaluation/`."""
-    # The statistics are the CPU's; the model is where the run says.
-    context = open_context(config.as_evaluation(), config.run.out / "evaluation", torch.device("cpu"))
-    done = finetune(config, method(config), context)
-    if done.is_main:
-        report_finetuned(
-            replace(context, split=done.split),
-            done.name,
-            done.predictions,
-            done.control,
-            pretrained=config.mode != "scratch",
-            trained_on=done.trained_on,
-            notes=done.notes,
-        )
-    return config.run.out
+    return run_finetuning(config, method(config))
 
 
 def main(argv: Sequence[str]) -> None:

@@ -44,7 +44,7 @@ ALLOWED: dict[str, set[str]] = {
     "embeddings": {"data", "errors"},
     "finetune": BELOW | TRAINING | {"statistics", "plots", "embeddings", "evaluation.config"},
     "triplet": BELOW | TRAINING | {"statistics", "plots", "embeddings", "evaluation.config"},
-    "evaluation": BELOW | TRAINING | {"statistics", "plots", "embeddings"},
+    "evaluation": BELOW | TRAINING | {"statistics", "plots", "embeddings", "finetune"},
 }
 """Part of `shared` → the other parts it may import; `part.module` allows that module only. A new part is given its place here
 first."""

@@ -1,50 +1,49 @@
-"""The report of a fine-tuned model: its test predictions scored once, beside the control's."""
+"""Fine-tuning from its data to its report: train, score the test predictions once, beside a control's."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
+import torch
 
 from shared.evaluation.contamination import check_contamination
 from shared.evaluation.context import RANDOM, Context, Picture
+from shared.evaluation.evaluate import open_context
 from shared.evaluation.report.results import write_results
 from shared.evaluation.scoring import score_predictions
+from shared.finetune.config import FinetuneConfig
+from shared.finetune.train import Finetuned, Method, finetune
 
 
-def report_finetuned(
-    context: Context,
-    name: str,
-    predictions: tuple[np.ndarray, np.ndarray],
-    control: tuple[str, tuple[np.ndarray, np.ndarray]] | None,
-    *,
-    pretrained: bool,
-    trained_on: Mapping[str, Any] | None = None,
-    notes: Sequence[str] = (),
-) -> Path:
+def run_finetuning(config: FinetuneConfig, method: Method) -> Path:
+    """Train, test once and report; returns the run folder, scores and page are in its `evaluation/`."""
+    # The statistics are the CPU's; the model is where the run says.
+    context = open_context(config.as_evaluation(), config.run.out / "evaluation", torch.device("cpu"))
+    done = finetune(config, method, context)
+    if done.is_main:
+        report_finetuned(replace(context, split=done.split), done, pretrained=config.mode != "scratch")
+    return config.run.out
+
+
+def report_finetuned(context: Context, done: Finetuned, pretrained: bool) -> Path:
     """Score and report; returns the path of the page.
 
     Args:
         context: where the model was trained and tested; its folder stands in the run folder.
-        name: of the model, for tables and titles.
-        predictions: of the tuned model, probabilities `[n_val, C]` and `[n_test, C]`.
-        control: how the control was trained (a fine-tuning mode), and its predictions; None: there is none.
+        done: predictions of the model and its control.
         pretrained: whether it started from weights that have seen data.
-        trained_on: the `data` section of their config; None where it is not known.
-        notes: what a reader must know.
     """
-    rows, found = {name: predictions}, list(notes)
-    if control is not None:
-        mode, rows[RANDOM] = control
-        found.append(f"{RANDOM}: {mode} from random weights, otherwise trained the same")
+    rows, notes = {done.name: done.predictions}, list(done.notes)
+    if done.control is not None:
+        mode, rows[RANDOM] = done.control
+        notes.append(f"{RANDOM}: {mode} from random weights, otherwise trained the same")
     else:
-        found.append(f"control=false: no {RANDOM} row; compare with a run of mode=scratch")
+        notes.append(f"control=false: no {RANDOM} row; compare with a run of mode=scratch")
     if pretrained:
-        found += check_contamination(trained_on, context.store, context.indices[context.split.test])
+        notes += check_contamination(done.trained_on, context.store, context.indices[context.split.test])
     else:
-        found.append("nothing was pretrained: no overlap with the test split to look for")
+        notes.append("nothing was pretrained: no overlap with the test split to look for")
     curves = context.out.parent / "figures" / "training.png"
     figures = [Picture(curves, "Fine-tuning: what was logged along the way.")]
-    return write_results(context, {"finetune": score_predictions(context, rows)}, found, name, figures)
+    return write_results(context, {"finetune": score_predictions(context, rows)}, notes, done.name, figures)
