@@ -42,6 +42,8 @@ def _describe(cls: type[BaseModel], default: Any, prefix: str = "", only: str = 
         if isinstance(section, OneOf):
             yield from _describe_each(section, value, f"{key}.")
         elif section is not None:
+            if value is None:
+                yield key, f"{key} = null  (or some of the keys below)  {field.description or ''}".rstrip() + only
             yield from _describe(section, value if type(value) is section else None, f"{key}.", only)
         else:
             given = " (required)" if value is PydanticUndefined else f" = {_shown(value)}"

@@ -70,6 +70,36 @@ class Attention(nn.Module):
         return self.proj(rearrange(attend(q, k, v), "b h s d -> b s (h d)"))
 
 
+class Mlp(nn.Module):
+    """Two linear layers with exact GELU between them. Not timm's, which would load torchvision into every evaluation."""
+
+    def __init__(self, dim: int, hidden: int) -> None:
+        super().__init__()
+        self.fc1, self.fc2 = nn.Linear(dim, hidden), nn.Linear(hidden, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[…, D]` → `[…, D]`."""
+        return self.fc2(F.gelu(self.fc1(x)))
+
+
+class DropPath(nn.Module):
+    """In training, leave a residual branch out for whole records at random, and scale up what stays.
+
+    Source: stochastic depth, Huang et al. 2016 (arXiv 1603.09382).
+    """
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`x [B, …]` → the same shape."""
+        if not self.training:
+            return x
+        kept = x.new_empty((len(x), *(1,) * (x.ndim - 1))).bernoulli_(1 - self.rate)
+        return x * kept.div_(1 - self.rate)
+
+
 class Block(nn.Module):
     """Pre-norm transformer block: `x += attn(norm1(x)); x += mlp(norm2(x))`, exact GELU."""
 
@@ -84,11 +114,6 @@ class Block(nn.Module):
         drop_path: float = 0.0,
     ) -> None:
         super().__init__()
-        from timm.layers import (  # two seconds of torchvision, which a program that only explains itself need not wait
-            DropPath,
-            Mlp,
-        )
-
         self.norm1 = nn.LayerNorm(dim)
         self.attn = Attention(dim, num_heads, head_dim, qkv_bias)
         self.norm2 = nn.LayerNorm(dim)

@@ -21,9 +21,8 @@ METHODS = ("st_mem", "ecg_jepa")
 ARGUMENTS: dict[str, list[str]] = {
     "scripts/compare.sh": ["runs/test/st_mem", "runs/test/ecg_jepa", "out=runs/test/compared"],
     "scripts/sweep.sh": [
-        "configs/test/st_mem_pretrain.yaml",
-        "optim.lr=1e-3,2e-3",
-        "evaluate=configs/test/st_mem_inference.yaml",
+        "configs/test/st_mem_inference.yaml",
+        "knn.k=3,5",
         "out=runs/test/sweep",
     ],
     "scripts/run.sh": ["configs/test/synthetic.yaml"],
@@ -93,10 +92,13 @@ def test_demo_on_a_ptbxl_folder(tmp_path: Path) -> None:
     root = REPO_ROOT.parent / "shared" / "data" / "ptb-xl"
     if not root.is_dir():
         pytest.skip("the sample of PTB-XL is not beside the project")
-    tree = copy_checkout(tmp_path / "clone")
-    (tmp_path / "links").mkdir()
-    (tmp_path / "links" / "ptb-xl").symlink_to(root)
-    call(tree, "../scripts/demo.sh", "ptbxl", "../../links/ptb-xl", folder="st_mem_modified")
+    tree, small = copy_checkout(tmp_path / "clone"), tmp_path / "ptb-xl"
+    small.mkdir()
+    lines = (root / "ptbxl_database.csv").read_text().splitlines(keepends=True)
+    (small / "ptbxl_database.csv").write_text("".join(lines[:151]))
+    for name in ("scp_statements.csv", "records500"):
+        (small / name).symlink_to(root / name)
+    call(tree, "../scripts/demo.sh", "ptbxl", "../../ptb-xl", folder="st_mem_modified")
     assert (tree / "runs" / "test_ptbxl" / "compare" / "report.html").is_file()
 
 

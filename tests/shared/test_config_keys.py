@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Literal
 
 import pytest
 
-from shared.config import ConfigError, Section, config_from_cli, load_config, to_yaml, write_schema
+from shared.config import ConfigError, Section, config_from_cli, load_config, to_yaml
 from shared.config_keys import OneOf
 
 
@@ -127,19 +126,17 @@ def test_help_lists_the_keys_of_every_class(capsys: pytest.CaptureFixture[str]) 
         config_from_cli(Book, ["--help"])
     lines = capsys.readouterr().out.splitlines()
     for line in (
-        "page.shape.name = circle (or box)",
-        "page.shape.radius = 1.0",
-        "page.shape.colour = red",
-        "page.shape.sides = (1, 2) (of page.shape.name=box)",
-        "page.shape.colour = blue (of page.shape.name=box)",
+        "page.shape.name = circle  (circle | box)",
+        "page.shape.radius = 1.0  (number)  [circle]",
+        "page.shape.colour = red  (text)",
+        "page.shape.sides = [1, 2]  (list of int)  [box]",
+        "page.shape.colour = blue  (text)",
     ):
-        assert [shown.strip() for shown in lines].count(line) == 1, line
+        assert lines.count(line) == 1, line
 
 
-def test_schema_offers_every_class(tmp_path: Path) -> None:
-    write_schema(Page, tmp_path / "schema.json")
-    schema = json.loads((tmp_path / "schema.json").read_text())
+def test_schema_offers_every_class() -> None:
+    schema = Page.model_json_schema()
     offered = schema["properties"]["shape"]["anyOf"]
     assert [part["$ref"].rpartition("/")[2] for part in offered] == ["Circle", "Box"]
     assert schema["$defs"]["Box"]["properties"]["name"]["const"] == "box"
-    assert "required" not in schema["$defs"]["Box"]

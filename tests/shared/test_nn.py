@@ -5,10 +5,22 @@ from __future__ import annotations
 import math
 
 import pytest
+import timm.layers
 import torch
 from torch import Tensor, nn
 
-from shared.nn import Attention, Block, Terms, init_trunc_normal, init_xavier, rescale_blocks, sincos_1d, sincos_2d
+from shared.nn import (
+    Attention,
+    Block,
+    DropPath,
+    Mlp,
+    Terms,
+    init_trunc_normal,
+    init_xavier,
+    rescale_blocks,
+    sincos_1d,
+    sincos_2d,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -134,3 +146,19 @@ def test_terms_are_reached_by_name_both_ways() -> None:
     assert not hasattr(terms, "mask")
     with pytest.raises(AttributeError, match="no term 'los'; the terms are loss, pred"):
         _ = terms.los
+
+
+def test_mlp_and_drop_path_are_timms() -> None:
+    """The same numbers, parameters and draws; ours only load faster."""
+    torch.manual_seed(0)
+    ours, drop = Mlp(8, 32), DropPath(0.4).train()
+    torch.manual_seed(0)
+    theirs = timm.layers.Mlp(8, 32)
+    assert all(torch.equal(value, theirs.state_dict()[name]) for name, value in ours.state_dict().items())
+    x = torch.randn(6, 5, 8)
+    assert torch.equal(ours(x), theirs(x))
+    torch.manual_seed(1)
+    dropped = drop(x)
+    torch.manual_seed(1)
+    assert torch.equal(dropped, timm.layers.DropPath(0.4).train()(x))
+    assert torch.equal(drop.eval()(x), x)
