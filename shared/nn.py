@@ -88,16 +88,16 @@ class DropPath(nn.Module):
     Source: stochastic depth, Huang et al. 2016 (arXiv 1603.09382).
     """
 
-    def __init__(self, rate: float) -> None:
+    def __init__(self, drop_prob: float) -> None:
         super().__init__()
-        self.rate = rate
+        self.drop_prob = drop_prob
 
     def forward(self, x: Tensor) -> Tensor:
         """`x [B, …]` → the same shape."""
         if not self.training:
             return x
-        kept = x.new_empty((len(x), *(1,) * (x.ndim - 1))).bernoulli_(1 - self.rate)
-        return x * kept.div_(1 - self.rate)
+        kept = x.new_empty((len(x), *(1,) * (x.ndim - 1))).bernoulli_(1 - self.drop_prob)
+        return x * kept.div_(1 - self.drop_prob)
 
 
 class Block(nn.Module):

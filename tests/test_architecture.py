@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -248,3 +249,21 @@ def test_one_pretraining_is_read_in_one_sitting(method: str) -> None:
 def test_what_trains_does_not_load_what_draws_and_scores(module: str) -> None:
     _, modules = loaded_with(module)
     assert not {"shared.evaluation.evaluate", "shared.evaluation.report", "pytorch_metric_learning"} & modules
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "shared.data.store.ECGStore",
+        "shared.features.FEATURES",
+        "shared.features.extract_features",
+        "st_mem_modified.model.load_official",
+        "st_mem_modified.triplet.TripletModel",
+        "st_mem_modified.vqvae.VQVAE",
+        "ecg_jepa_modified.cropa.cropa_attention",
+        "ecg_jepa_modified.model.load_official",
+    ],
+)
+def test_names_that_users_import_stay(name: str) -> None:
+    module, _, attribute = name.rpartition(".")
+    assert hasattr(importlib.import_module(module), attribute)
