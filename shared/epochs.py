@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import math
 import signal
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from torch import Tensor
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
     from shared.run import Run
 
 T = TypeVar("T")
+
+TELL_SECONDS = 10.0
+"""At most so often a line says how far a run is and how long it will take, on a terminal or not."""
 
 
 class Epoch(Generic[T]):
@@ -92,6 +97,8 @@ def iterate(
     run: Run, number: int, steps_per_epoch: int, batches: Callable[[int, int], Iterable[T]]
 ) -> Iterator[Epoch[T]]:
     """The epochs that are left, each with the batches that are left of it; see `Run.epochs`."""
+    began, begun_at = run.step, time.monotonic()
+    told = begun_at
     for current in range(run.step // steps_per_epoch, number):
         first = run.step % steps_per_epoch
         epoch = Epoch(run, current, number, steps_per_epoch, batches(current, first))
@@ -99,6 +106,11 @@ def iterate(
         if first and begun is not None:
             epoch.load_state_dict(begun)
         yield epoch
+        now = time.monotonic()
+        if run.is_main and not epoch.last and now - told >= TELL_SECONDS:
+            rate, told = (run.step - began) / (now - begun_at), now
+            left = timedelta(seconds=round((number * steps_per_epoch - run.step) / rate))
+            print(f"step {run.step}/{number * steps_per_epoch}, {rate:.1f} steps/s, {left} left", flush=True)
         if epoch.last or (current + 1) % run.config.checkpoint_every == 0 or run.check_signal():
             run.checkpoint()
         if run.check_signal():

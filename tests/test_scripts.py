@@ -77,7 +77,8 @@ def test_scripts_of_a_method_run_to_their_end(method: str, tmp_path: Path) -> No
 @pytest.mark.slow
 def test_demo_and_the_scripts_that_build_on_it_run_to_their_end(tmp_path: Path) -> None:
     tree = copy_checkout(tmp_path / "clone")
-    call(tree, "scripts/demo.sh", gpus="0")
+    shown = call(tree, "scripts/demo.sh", "all", gpus="0")
+    assert "stage 1 of 9" in shown and "stage 9 of 9: compare" in shown
     assert (tree / "runs" / "test" / "compare" / "report.html").is_file()
     for script in SCRIPTS:
         if script not in SOURCED and script.count("/") == 1 and script != "scripts/demo.sh":
@@ -98,7 +99,8 @@ def test_demo_on_a_ptbxl_folder(tmp_path: Path) -> None:
     (small / "ptbxl_database.csv").write_text("".join(lines[:151]))
     for name in ("scp_statements.csv", "records500"):
         (small / name).symlink_to(root / name)
-    call(tree, "../scripts/demo.sh", "ptbxl", "../../ptb-xl", folder="st_mem_modified")
+    shown = call(tree, "../scripts/demo.sh", "ptbxl", "../../ptb-xl", folder="st_mem_modified")
+    assert "stage 4 of 4: compare" in shown
     assert (tree / "runs" / "test_ptbxl" / "compare" / "report.html").is_file()
 
 
@@ -136,3 +138,10 @@ def test_config_given_relative_to_the_callers_folder() -> None:
     )
     assert result.returncode == 2
     assert f"{REPO_ROOT / 'nowhere'} is not a store" in result.stderr
+
+
+def test_demo_names_what_it_does_not_know() -> None:
+    done = subprocess.run(
+        ["bash", "scripts/demo.sh", "ptb"], cwd=REPO_ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2 and "ptb was given; expected demo.sh [all] [ptbxl FOLDER_OF_PTB_XL]" in done.stderr

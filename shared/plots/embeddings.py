@@ -12,7 +12,7 @@ from sklearn.manifold import TSNE
 
 from shared.plots.charts import COLOURS, save
 
-TSNE_POINTS = 2000
+TSNE_POINTS = 1000
 
 
 MOST_PANELS = 4
@@ -34,7 +34,7 @@ def plot_embeddings(
         rows: encoder name to `[n, D]`.
         classes: `[n]` class numbers.
         names: of the classes.
-        method: `pca` or `tsne` (at most 2000 points, drawn with the seed).
+        method: `pca` or `tsne` (at most 1000 points, drawn with the seed).
         seed: of t-SNE and of the subsample.
     """
     keep = np.arange(len(classes))
