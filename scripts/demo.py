@@ -46,16 +46,17 @@ class Stage:
     jobs: tuple[Job, ...]
 
 
-def plan(everything: bool, ptbxl: Path | None) -> list[Stage]:
+def plan(everything: bool, ptbxl: Path | None, setting: str = SETTING) -> list[Stage]:
     """The stages, in order.
 
     Args:
         everything: also the modifications: triplet, VQ-VAE, masked tokens, hybrid input, fine-tuning.
         ptbxl: the folder of PTB-XL; None takes embedded synthetic ECG.
+        setting: folder of `configs/`.
     """
-    name = SETTING if ptbxl is None else f"{SETTING}_ptbxl"
-    store, runs, configs = f"data/{name}", f"runs/{name}", f"configs/{SETTING}"
-    more = ("optim.epochs=40",) if ptbxl is not None and SETTING == "demo" else ()
+    name = setting if ptbxl is None else f"{setting}_ptbxl"
+    store, runs, configs = f"data/{name}", f"runs/{name}", f"configs/{setting}"
+    more = ("optim.epochs=40",) if ptbxl is not None and setting == "demo" else ()
     data = (f"{configs}/synthetic.yaml",)
     if ptbxl is not None:
         data = ("configs/data/ptbxl.yaml", "features=all", f"root={ptbxl}")
@@ -106,7 +107,7 @@ def plan(everything: bool, ptbxl: Path | None) -> list[Stage]:
         Stage(
             "evaluate what was added",
             (
-                score("hybrid", "ecg_jepa", "ecg_jepa_hybrid"),
+                score("hybrid", "ecg_jepa", "ecg_jepa_hybrid", config="ecg_jepa_hybrid"),
                 score("masked tokens", "st_mem", "st_mem_masked_tokens"),
             ),
         ),

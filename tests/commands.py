@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import shared.sweep
+from scripts.demo import parse, plan
 from shared.config import REPO_ROOT, Section, load_config, repo_path
 from shared.programs import all_programs, program_of
 
@@ -31,6 +32,7 @@ SCHEMATIC = {
     "…": "",
 }
 """What stands for something of the reader's → an example of it; CONFIG alone is any YAML of the program that reads it."""
+DEMO = "scripts/demo.py"
 OTHERS = {"pytest", "shared.evaluation.report.compare", "shared.schemas"}
 """What is started without a YAML."""
 STAND_IN = """#!/usr/bin/env bash
@@ -84,8 +86,14 @@ def start(command: str, folder: Path, tmp: Path) -> list[list[str]]:
     env["VIRTUAL_ENV"] = sys.prefix  # so that setup.sh takes the stand-in, and not the python of .venv
     done = subprocess.run(["bash", "-ec", command], cwd=folder, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{command!r} in {folder}: {done.stderr}"
-    calls = started.read_text().split("\0\n\0")
-    return [call.split("\0") for call in calls if call]
+    calls = [call.split("\0") for call in started.read_text().split("\0\n\0") if call]
+    return [argv for call in calls for argv in (stages_of(call, command) if call[0] == DEMO else [call])]
+
+
+def stages_of(call: list[str], command: str) -> list[list[str]]:
+    """What the demo would start in its stages."""
+    stages = plan(*parse([arg for arg in call[1:] if arg]), "test" if "SETTING=test" in command else "demo")
+    return [job.command[1:] for stage in stages for job in stage.jobs]
 
 
 def check(argv: list[str]) -> str | None:

@@ -8,13 +8,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from functools import cache
+from itertools import permutations
 from pathlib import Path
 
 import pytest
 
 from shared.config import REPO_ROOT
 
-METHODS = ("st_mem_modified", "ecg_jepa_modified")
+METHODS = tuple(sorted(path.parent.name for path in REPO_ROOT.glob("*_modified/programs.py")))
 PACKAGES = ("shared", *METHODS)
 
 TRAINING = {"checkpoints", "epochs", "monitors", "optim", "run", "selection"}
@@ -104,7 +105,7 @@ def test_there_is_something_to_read() -> None:
     assert "shared.errors.UserError" in {name for name, _ in imports(REPO_ROOT / "shared" / "config.py")}
 
 
-@pytest.mark.parametrize(("package", "sibling"), [METHODS, METHODS[::-1]])
+@pytest.mark.parametrize(("package", "sibling"), [*permutations(METHODS, 2)])
 def test_siblings_never_import_each_other(package: str, sibling: str) -> None:
     wrong = [where(p, line, n) for p in sources(package) for n, line in imports(p) if below(n, sibling)]
     assert wrong == []

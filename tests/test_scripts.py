@@ -17,7 +17,7 @@ from shared.config import REPO_ROOT
 SCRIPTS = sorted(path.relative_to(REPO_ROOT).as_posix() for path in (REPO_ROOT / "scripts").rglob("*.sh"))
 SOURCED = {"scripts/launch.sh", "scripts/setup.sh"}
 """Read by the others, not called."""
-METHODS = ("st_mem", "ecg_jepa")
+METHODS = sorted(path.name for path in (REPO_ROOT / "scripts").iterdir() if (path / "run_pretrain.sh").is_file())
 ARGUMENTS: dict[str, list[str]] = {
     "scripts/compare.sh": ["runs/test/st_mem", "runs/test/ecg_jepa", "out=runs/test/compared"],
     "scripts/sweep.sh": [
