@@ -157,13 +157,20 @@ def read_released(path: str | Path) -> dict[str, Tensor]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a damaged or unsafe file
-        raise CheckpointError(f"{path} cannot be read with weights_only=True: {str(error).splitlines()[0]}") from None
+        reason = next(iter(str(error).splitlines()), type(error).__name__)  # an empty file has an error without a word
+        raise CheckpointError(f"{path} cannot be read with weights_only=True: {reason}") from None
     # Released files nest the state under `model` (ST-MEM) or `encoder` (ECG-JEPA); a bare state dict is taken as it is.
     nested = (content.get(key) for key in ("model", "encoder")) if isinstance(content, dict) else ()
     state = next((found for found in nested if isinstance(found, dict)), content)
-    tensors = {k: v for k, v in state.items() if isinstance(v, Tensor)} if isinstance(state, dict) else {}
+    tensors = (
+        {k: v for k, v in state.items() if isinstance(k, str) and isinstance(v, Tensor)}
+        if isinstance(state, dict)
+        else {}
+    )
     if not tensors:
-        raise CheckpointError(f"{path} holds no state dict, neither under 'model' or 'encoder' nor at top level.")
+        raise CheckpointError(
+            f"{path} holds no state dict (names to tensors), neither under 'model' or 'encoder' nor at top level."
+        )
     return tensors
 
 

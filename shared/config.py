@@ -8,6 +8,7 @@ stops the run before anything is loaded, and names the nearest right key. Relati
 from __future__ import annotations
 
 import importlib
+import os
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -18,15 +19,30 @@ from typing import Annotated, Any, ClassVar, Generic, TypeVar
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, PrivateAttr, ValidationError, model_validator
 
-from shared.config_keys import ConfigError, explain, merge, plain_types, refuse_unknown
-from shared.errors import UserError
+from shared.config_keys import ConfigError, explain, merge, plain_types, refuse_unknown, shorten
+from shared.errors import UserError, did_you_mean
 
 REPO_ROOT = Path(__file__).resolve().parents[1]
+LONGEST_NAME = 255
+"""Bytes of one name in a path, on every file system in use."""
+MOST_VALUES = 20_000
+"""Of one YAML with its aliases written out. A config has some hundred; a bomb of nested aliases has billions."""
 
 
 def repo_path(path: str | Path) -> Path:
-    """Absolute form of a path; a relative one counts from the repository root."""
-    path = Path(path).expanduser()
+    """Absolute form of a path; a relative one counts from the repository root.
+
+    Raises:
+        ConfigError: no file system can have it.
+    """
+    if "\0" in str(path) or any(len(os.fsencode(part)) > LONGEST_NAME for part in Path(path).parts):
+        raise ConfigError(
+            f"{shorten(str(path))} is no path: a name in it has a NUL or is over {LONGEST_NAME} bytes long."
+        )
+    try:
+        path = Path(path).expanduser()
+    except RuntimeError as error:  # ~somebody who has no home here
+        raise ConfigError(f"{shorten(str(path))} is no path: {error}.") from None
     return path if path.is_absolute() else Path(*(REPO_ROOT / path).parts).resolve()
 
 
@@ -80,7 +96,8 @@ class Choice(Generic[C]):
         """
         name = values.get(self.key)
         if not isinstance(name, str) or name not in self.classes:
-            raise ConfigError(f"{self.key}: {name!r} is not one of {', '.join(self.classes)}.")
+            hint = did_you_mean(name, self.classes)
+            raise ConfigError(f"{self.key}: {shorten(repr(name))} is not one of {', '.join(self.classes)}{hint}")
         return self.classes[name]
 
 
@@ -175,19 +192,54 @@ class _Loader(yaml.SafeLoader):
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
 )
+# A date is text: no key takes one, and `2001-13-45` would end in a traceback.
+_Loader.yaml_implicit_resolvers = {
+    letter: [(tag, pattern) for tag, pattern in found if tag != "tag:yaml.org,2002:timestamp"]
+    for letter, found in _Loader.yaml_implicit_resolvers.items()
+}
+
+
+def _parse(text: str) -> Any:
+    """The value of a YAML text.
+
+    Raises:
+        yaml.YAMLError: it is none, or nests too deeply, or holds too much once its aliases are written out.
+    """
+    try:
+        value = yaml.load(text, Loader=_Loader)  # noqa: S506 (a SafeLoader)
+        num = _count_values(value, {})
+    except yaml.YAMLError:
+        raise
+    except RecursionError:
+        raise yaml.YAMLError("it nests too deeply, or an alias stands inside itself") from None
+    except Exception as error:  # PyYAML raises anything on a value that is not of its tag
+        raise yaml.YAMLError(f"a value is not what its tag says ({type(error).__name__}: {error})") from None
+    if num > MOST_VALUES:
+        raise yaml.YAMLError(f"it holds more than {MOST_VALUES} values once its aliases are written out")
+    return value
+
+
+def _count_values(value: Any, known: dict[int, int]) -> int:
+    """Values inside a value, each alias counted as often as it stands; in time linear in what is written."""
+    if not isinstance(value, dict | list):
+        return 1
+    if id(value) not in known:
+        inner = [*value.values()] if isinstance(value, dict) else value
+        known[id(value)] = 1 + sum(_count_values(item, known) for item in inner)
+    return known[id(value)]
 
 
 def _find_config(path: str | Path) -> Path:
     """A config named relative to the working folder or, failing that, to the repository root."""
+    found = repo_path(path)
     here = Path(path).expanduser()
     if here.is_file():
         return here.resolve()
-    found = repo_path(path)
     if found.is_file():
         return found
     nearby = sorted(p.name for p in found.parent.glob("*.yaml")) if found.parent.is_dir() else []
     hint = f" In that folder: {', '.join(nearby)}." if nearby else ""
-    raise ConfigError(f"config file {path} does not exist.{hint}")
+    raise ConfigError(f"config file {shorten(str(path))} does not exist.{hint}")
 
 
 def _read_layers(path: str | Path | None, overrides: Sequence[str]) -> list[dict[str, Any]]:
@@ -213,8 +265,8 @@ def _read_yaml(path: Path, seen: tuple[Path, ...] = ()) -> list[dict[str, Any]]:
     if path in seen:
         raise ConfigError(f"`base:` goes in a circle: {' -> '.join(str(p) for p in (*seen, path))}.")
     try:
-        values = yaml.load(path.read_text(), Loader=_Loader) or {}  # noqa: S506 (a SafeLoader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        values = _parse(path.read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         raise ConfigError(f"{path} is not valid YAML: {error}") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{path} holds a {type(values).__name__} where `key: value` lines are expected.")
@@ -233,7 +285,7 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
     if not equals or not dotted:
         raise ConfigError(f"{override!r} is not of the form section.key=value.")
     try:
-        value = yaml.load(text, Loader=_Loader)  # noqa: S506 (a SafeLoader)
+        value = _parse(text)
     except yaml.YAMLError:
         value = text  # a path or name with YAML's special characters stands for itself
     *parents, last = dotted.strip().split(".")

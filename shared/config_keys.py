@@ -19,6 +19,15 @@ TWINS = {"seconds": "num_samples", "num_samples": "seconds"}
 """Two spellings of one setting: where a layer gives one, the other of the layers below it is gone."""
 
 
+LONGEST = 200
+"""Characters of a given value that a message shows."""
+
+
+def shorten(text: str) -> str:
+    """The beginning of a text that is too long for a message."""
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}… ({len(text)} characters)"
+
+
 class ConfigError(UserError):
     """The configuration cannot be used; the message names the key."""
 
@@ -170,7 +179,7 @@ def refuse_unknown(config_class: type[BaseModel], values: Mapping[str, Any], ori
         for key, value in level.items():
             dotted = f"{prefix}{key}"
             if key not in cls.model_fields and key not in getattr(cls, "also_read", ()):
-                raise ConfigError(f"unknown key {dotted!r}{nearest(dotted, known)}{origin}")
+                raise ConfigError(f"unknown key {shorten(repr(dotted))}{nearest(dotted, known)}{origin}")
             section = section_of(cls.model_fields.get(key))
             if not isinstance(value, Mapping) or section is None:
                 continue
@@ -201,5 +210,5 @@ def explain(detail: Any, config_class: type[BaseModel]) -> str:
         parts.append(str(part))
         level = section_of(level.model_fields.get(part)) if level is not None else None
     given = detail.get("input")
-    shown = "" if isinstance(given, Mapping) else f" (given: {given!r})"
+    shown = "" if isinstance(given, Mapping) else f" (given: {shorten(repr(given))})"
     return f"{'.'.join(parts) or 'config'}: {detail['msg'].removeprefix('Value error, ')}{shown}"

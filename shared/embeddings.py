@@ -201,14 +201,15 @@ def embed_cached(
     """
     options = Options(leads, num_crops, batch_size, device, dtype)
     path = _cache_path(folder, name, encoder, store, indices, options)
-    if path.is_file():
-        return np.asarray(np.load(path, allow_pickle=False))
+    kept = _read_kept(path, len(indices))
+    if kept is not None:
+        return kept
     rows, paths = {name: encoder}, {name: path}
     for other, candidate in (others or {}).items():
         if share_model(encoder, candidate):
-            kept = _cache_path(folder, other, candidate, store, indices, options)
-            if not kept.is_file():
-                rows[other], paths[other] = candidate, kept
+            place = _cache_path(folder, other, candidate, store, indices, options)
+            if _read_kept(place, len(indices)) is None:
+                rows[other], paths[other] = candidate, place
     found = embed_rows(rows, store, indices, options)  # type: ignore[arg-type]
     folder.mkdir(parents=True, exist_ok=True)
     for row, embeddings in found.items():
@@ -216,6 +217,18 @@ def embed_cached(
         np.save(partial, embeddings)
         os.replace(partial, paths[row])
     return found[name]
+
+
+def _read_kept(path: Path, num: int) -> np.ndarray | None:
+    """Kept embeddings of `num` records; None where there are none, or the file is damaged: it is then made anew."""
+    if not path.is_file():
+        return None
+    try:
+        kept = np.asarray(np.load(path, allow_pickle=False))
+    except Exception as error:  # numpy raises many kinds for a file that was cut off
+        print(f"{path} is damaged ({error}); its embeddings are computed anew.")
+        return None
+    return kept if kept.ndim == 2 and len(kept) == num else None
 
 
 def _cache_path(

@@ -1,5 +1,17 @@
-"""The one error that speaks to the user."""
+"""The one error that speaks to the user, and the name that was probably meant."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
 
 
 class UserError(ValueError):
     """Bad input. The message says what was given, what was expected and what to do; entry points print it without a traceback."""
+
+
+def did_you_mean(given: object, names: Iterable[str]) -> str:
+    """The end of a message on an unknown name: `; did you mean 'knn'?`, or a full stop where none is near."""
+    by_lower = {name.lower(): name for name in names}
+    near = difflib.get_close_matches(str(given).strip().lower()[:100], by_lower, n=1, cutoff=0.5)
+    return f"; did you mean {by_lower[near[0]]!r}?" if near else "."

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import os
 import queue
 import re
@@ -25,10 +26,11 @@ from pathlib import Path
 
 import yaml
 
-from shared.config import REPO_ROOT, asks_for_help, entry_point, repo_path
+from shared.config import LONGEST_NAME, REPO_ROOT, asks_for_help, entry_point, repo_path
 from shared.errors import UserError
 from shared.programs import find_program, program_of, programs_of
 
+MOST_POINTS = 1000
 OWN = {"out", "evaluate", "slurm", "point", "table"}
 
 
@@ -81,7 +83,15 @@ def parse(argv: Sequence[str]) -> Sweep:
         raise UserError(
             f"one config is expected, {len(configs)} given. Usage: CONFIG key=a,b,c key2=… [out=runs/sweep]"
         )
-    given = dict(arg.split("=", 1) for arg in argv if "=" in arg)
+    given: dict[str, str] = {}
+    for arg in argv:
+        key, equals, text = arg.partition("=")
+        if equals and (not key or key in given):
+            raise UserError(
+                f"{arg[:80]!r}: {'the key stands twice' if key else 'no key'}; expected key=a,b,c, each key once."
+            )
+        if equals:
+            given[key] = text
     own = {key: given.pop(key) for key in [*given] if key in OWN}
     axes = {key: split_values(text) for key, text in given.items()}
     program = program_of(configs[0], [f"program={given['program']}"] if "program" in given else [])
@@ -101,16 +111,28 @@ def parse(argv: Sequence[str]) -> Sweep:
     empty = [key for key, values in axes.items() if not values]
     if empty:
         raise UserError(f"{', '.join(empty)} has no value; expected key=a,b,c.")
-    if len(sweep.points) < 2:
+    num = math.prod(map(len, axes.values()))
+    if num > MOST_POINTS:
+        raise UserError(f"{num} points are more than {MOST_POINTS}: give fewer values.")
+    if num < 2:
         raise UserError("a sweep needs two points or more: give some key several values, key=a,b,c.")
     names = [sweep.name(point) for point in sweep.points]
+    longest = max(names, key=len)
+    if len(longest.encode()) > LONGEST_NAME - len(".txt"):
+        raise UserError(
+            f"a folder cannot be called {longest[:60]}…: its name would be {len(longest)} long. Vary fewer keys."
+        )
     if len(set(names)) < len(names):
         raise UserError(f"two points are called {next(n for n in names if names.count(n) > 1)}; give each value once.")
     return sweep
 
 
 def split_values(text: str) -> list[str]:
-    """`a,b,[c,d]` to `a`, `b`, `[c,d]`: commas in brackets do not separate."""
+    """`a,b,[c,d]` to `a`, `b`, `[c,d]`: commas in brackets do not separate.
+
+    Raises:
+        UserError: a bracket without its partner.
+    """
     parts, depth = [""], 0
     for letter in text:
         depth += (letter in "[{(") - (letter in "]})")
@@ -118,6 +140,10 @@ def split_values(text: str) -> list[str]:
             parts.append("")
         else:
             parts[-1] += letter
+        if depth < 0:
+            break
+    if depth:
+        raise UserError(f"{text[:80]!r} has a bracket without its partner; expected values such as a,[b,c].")
     return [part.strip() for part in parts if part.strip()]
 
 
@@ -185,8 +211,12 @@ def submit(sweep: Sweep, argv: Sequence[str]) -> None:
     """Hand the points to Slurm as an array, and the table to a job that waits for it.
 
     Raises:
-        UserError: no sbatch, or it refuses.
+        UserError: options that no shell could read, no sbatch, or it refuses.
     """
+    try:
+        given = shlex.split(sweep.own["slurm"])
+    except ValueError as error:
+        raise UserError(f"slurm={sweep.own['slurm']!r}: {error}; expected options of sbatch as in a shell.") from None
     if shutil.which("sbatch") is None:
         raise UserError(
             "slurm=… was given but there is no sbatch on this machine; leave it out, or run on a login node."
@@ -194,7 +224,7 @@ def submit(sweep: Sweep, argv: Sequence[str]) -> None:
     arguments = shlex.join(arg for arg in argv if not arg.startswith("slurm="))
     script = f"cd {shlex.quote(str(REPO_ROOT))} && bash scripts/sweep.sh {arguments}"
     (sweep.out / "logs").mkdir(parents=True, exist_ok=True)
-    options = ["--parsable", f"--output={sweep.out}/logs/slurm-%A_%a.txt", *shlex.split(sweep.own["slurm"])]
+    options = ["--parsable", f"--output={sweep.out}/logs/slurm-%A_%a.txt", *given]
     array = f"--array=0-{len(sweep.points) - 1}"
     job = _sbatch([*options, array, f"--wrap={script} point=$SLURM_ARRAY_TASK_ID"])
     table = _sbatch([*options, f"--dependency=afterany:{job}", f"--wrap={script} table=true"])
@@ -238,9 +268,10 @@ def main(argv: Sequence[str]) -> None:
         submit(sweep, argv)
         return
     if "point" in sweep.own:
-        number = int(sweep.own["point"])
+        text = sweep.own["point"]
+        number = int(text) if re.fullmatch(r"\d{1,9}", text) else -1
         if not 0 <= number < len(sweep.points):
-            raise UserError(f"point {number} of a sweep of {len(sweep.points)} points, counted from 0.")
+            raise UserError(f"point {text[:40]} of a sweep of {len(sweep.points)} points, counted from 0.")
         raise SystemExit(0 if run_point(sweep, sweep.points[number]) else 1)
     sweep.out.mkdir(parents=True, exist_ok=True)
     (sweep.out / "sweep.json").write_text(json.dumps({"config": sweep.config, "axes": sweep.axes}, indent=1))

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from shared.config import Choice, config_from_cli, entry_point
 from shared.data.audit import make_audit, print_audit
 from shared.data.sources import SOURCES
-from shared.data.sources.base import PrepareConfig, RecordError, Recording
+from shared.data.sources.base import BAD_ROW, PROBLEM, PrepareConfig, RecordError, Recording
 from shared.data.store import MICROVOLT, ECGStore, StoreError, StoreWriter
 from shared.leads import LeadError, arrange_leads, limb_residual
 from shared.measurements.catalog import VALUES
@@ -47,10 +47,10 @@ def prepare(config: PrepareConfig) -> ECGStore:
         raise StoreError(f"{config.out} exists and is not a store: overwrite=true would delete it. Give another `out`.")
     started = time.perf_counter()
     source = SOURCES[config.source]
-    index = source.index(config).iloc[: config.limit].reset_index(drop=True)
+    whole = source.index(config).iloc[: config.limit]
+    index, left_out = _without_problems(whole)
     num_samples = round(config.seconds * config.fs)
     rows: list[dict[str, Any]] = []
-    left_out: list[dict[str, str]] = []
     chunks = [index.iloc[i : i + config.chunk] for i in range(0, len(index), config.chunk)]
     with StoreWriter(config.out, len(config.leads), num_samples, config.shard, len(config.features)) as writer:
         for signals, features, chunk_rows, chunk_left_out in tqdm(
@@ -61,10 +61,10 @@ def prepare(config: PrepareConfig) -> ECGStore:
             left_out.extend(chunk_left_out)
         if not rows:
             reasons = "; ".join(f"{item['record']}: {item['detail']}" for item in left_out[:3])
-            raise StoreError(f"none of {len(index)} records could be used. First: {reasons}")
+            raise StoreError(f"none of {len(whole)} records could be used. First: {reasons}")
         records = _table(rows, source.LABELS)
         seconds = time.perf_counter() - started
-        audit = make_audit(records, left_out, len(index), seconds, source.LABELS, config.features)
+        audit = make_audit(records, left_out, len(whole), seconds, source.LABELS, config.features)
         classes = {name: sorted({x for labels in records[name] for x in labels}) for name in source.LABELS}
         meta = {
             "fs": config.fs,
@@ -92,6 +92,18 @@ def _reuse(config: PrepareConfig, settings: dict[str, Any]) -> ECGStore:
         f"{config.out} is already prepared with these settings ({len(store)} segments); overwrite=true makes it anew."
     )
     return store
+
+
+def _without_problems(index: pd.DataFrame) -> tuple[pd.DataFrame, list[dict[str, str]]]:
+    """The rows that can be read, and those whose line in the database's table cannot be used, as left out."""
+    if PROBLEM not in index:
+        return index.reset_index(drop=True), []
+    bad = index[index[PROBLEM] != ""]
+    left_out = [
+        _left_out({"record": record}, BAD_ROW, f"{record}: {problem}")
+        for record, problem in zip(bad.record, bad[PROBLEM], strict=True)
+    ]
+    return index[index[PROBLEM] == ""].drop(columns=PROBLEM).reset_index(drop=True), left_out
 
 
 Chunk = tuple[np.ndarray, np.ndarray, list[dict[str, Any]], list[dict[str, str]]]

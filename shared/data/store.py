@@ -33,6 +33,12 @@ MICROVOLT = 1e-3
 """Millivolt per step of the stored integers, where the store does not say otherwise."""
 
 
+PORTIONS = "portions"
+"""Key of store.json, where there are features: how many segments were hashed at a time, each before their features."""
+BESIDE_META = ("format_version", "num_records", "fingerprint", "shards", "unit", "scale", PORTIONS)
+"""Keys of store.json that `StoreWriter` adds and the fingerprint does not cover."""
+
+
 class StoreError(UserError):
     """A store is missing, damaged, of another format, or cannot serve what was asked of it."""
 
@@ -63,10 +69,13 @@ class ECGStore:
         self.fingerprint: str = meta["fingerprint"]
         try:
             self.records = pd.read_parquet(self.path / "records.parquet")
-        except (OSError, ValueError) as error:
+        except Exception as error:  # pyarrow raises many kinds for flipped bytes
             raise StoreError(
                 f"{self.path / 'records.parquet'} cannot be read ({error}). Prepare the store again."
             ) from None
+        missing = [name for name in ("record", "fold") if name not in self.records]
+        if missing:
+            raise StoreError(f"the records of {self.path} have no {', '.join(missing)}. Prepare the store again.")
         shape = (len(self.leads), self.num_samples)
         self._shards = [_open_shard(self.path / name, np.int16, shape) for name in meta["shards"]]
         shape = (len(self.features), self.num_samples)
@@ -122,6 +131,11 @@ class ECGStore:
         np.multiply(signals, np.float32(self.scale), out=out[:, : len(lead_rows)])
         out[:, len(lead_rows) :] = features
         return out
+
+    def read_features(self, indices: np.ndarray) -> np.ndarray:
+        """Features `[n, F, T]` float16 of these records as they are stored."""
+        rows = list(range(len(self.features)))
+        return self._read(self._feature_shards, len(rows), rows, indices, indices * 0, self.num_samples)
 
     def split_rows(self, rows: Sequence[int] | None) -> tuple[list[int], list[int]]:
         """Rows as `read_windows` takes them: those of the leads, and those of the features counted from 0.
@@ -205,6 +219,7 @@ class StoreWriter:
         self.shards: list[str] = []
         self._buffer: list[np.ndarray] = []
         self._features: list[np.ndarray] = []
+        self._portions: list[int] = []
         self._digest = hashlib.blake2b(digest_size=16)
 
     def __enter__(self) -> StoreWriter:
@@ -235,6 +250,7 @@ class StoreWriter:
                 raise AssertionError(f"no features {self.feature_shape} float16 for each of {len(signals)} segments")
             self._digest.update(np.ascontiguousarray(features).data)
             self._features.append(features)
+            self._portions.append(len(signals))
         if sum(map(len, self._buffer)) >= self.shard:
             self._flush()
 
@@ -250,6 +266,7 @@ class StoreWriter:
             "shards": self.shards,
             "unit": "mV",
             "scale": MICROVOLT,
+            **({PORTIONS: self._portions} if self._portions else {}),
             **meta,
         }
         (self.folder / "store.json").write_text(json.dumps(meta, indent=1))
@@ -280,7 +297,7 @@ def _open_shard(path: Path, dtype: type[np.generic], shape: tuple[int, int]) -> 
     """One memory-mapped file of signals or features, checked against what store.json says of it."""
     try:
         shard = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # numpy raises many kinds for a damaged header, and EOFError for an empty file
         raise StoreError(f"{path} cannot be read ({error}). Prepare the store again.") from None
     if shard.dtype != dtype or shard.shape[1:] != shape:
         raise StoreError(
@@ -302,12 +319,30 @@ def _read_meta(path: Path) -> dict[str, Any]:
             f"{path} is not a store (it has no store.json). Make one: python -m shared.data.prepare CONFIG out={path}"
         )
     try:
-        meta = json.loads(file.read_text())
-    except json.JSONDecodeError as error:
+        meta = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         raise StoreError(f"{file} is not valid JSON ({error}). Prepare the store again.") from None
+    if not isinstance(meta, dict):
+        raise StoreError(f"{file} holds a {type(meta).__name__}, not an object. Prepare the store again.")
     version = meta.get("format_version")
     if version != FORMAT_VERSION:
         raise StoreError(
             f"{path} has store format {version}, this program reads {FORMAT_VERSION}. Prepare the store again."
         )
-    return dict(meta)
+    for key, kind in REQUIRED.items():
+        value = meta.get(key)
+        if not isinstance(value, kind) or (kind is list and not all(isinstance(name, str) for name in value)):
+            expected = {list: "a list of names", dict: "an object", str: "text"}.get(kind, "a number")
+            raise StoreError(f"{file} has {key} {str(value)[:60]!r}; expected {expected}. Prepare the store again.")
+    return meta
+
+
+REQUIRED: dict[str, Any] = {
+    "fs": int | float,
+    "leads": list,
+    "num_samples": int,
+    "fingerprint": str,
+    "shards": list,
+    "made_by": dict,
+}
+"""What a `store.json` must have."""

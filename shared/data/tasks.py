@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,13 +33,15 @@ class Task:
         name: as asked.
         classes: `C` names, sorted.
         labels: `[n, C]` bool.
-        usable: `[n]` bool; False where a record takes no part (no label, or several where one is wanted).
+        usable: `[n]` bool; False where a record takes no part (not labelled, or several labels where one is wanted).
+        notes: what a reader of scores must know of the labels.
     """
 
     name: str
     classes: tuple[str, ...]
     labels: np.ndarray
     usable: np.ndarray
+    notes: tuple[str, ...] = ()
 
 
 def make_task(store: ECGStore, name: str, single_label: bool = False, classes: Sequence[str] | None = None) -> Task:
@@ -46,22 +49,27 @@ def make_task(store: ECGStore, name: str, single_label: bool = False, classes: S
 
     Args:
         store: with the label column.
-        name: a key of `TASKS`, a label column, or the path of a CSV (see `read_labels`).
+        name: a key of `TASKS`, a label column, or the path of a CSV (see `read_labels`), `labels.csv:id` where its column
+            of records is called `id`.
         single_label: use only records with exactly one label.
         classes: only these; None takes every class found.
 
     Raises:
         UserError: the store has no such labels, or no record with one.
     """
-    of_records: Sequence[Sequence[str]]
-    if name.endswith(".csv"):
-        of_records = read_labels(repo_path(name), store)
+    of_records: Sequence[Sequence[str] | None]
+    negatives, notes = np.zeros(len(store), dtype=bool), []
+    csv = re.fullmatch(r"(.+\.csv)(?::(.+))?", name)
+    if csv is not None:
+        path, column = repo_path(csv[1]), csv[2] or "record"
+        of_records, negatives = read_labels(path, store, column)
         known = sorted({label for names in of_records for label in names})
-        name = Path(name).stem
+        name = path.stem
+        notes = [_count(name, of_records, negatives)]
     else:
         column = TASKS.get(name, name)
-        if column not in store.meta["labels"]:
-            there = ", ".join(store.meta["labels"]) or "none"
+        if column not in store.meta.get("labels", {}):
+            there = ", ".join(store.meta.get("labels", {})) or "none"
             raise UserError(
                 f"the store {store.path} has no labels {column!r} (task {name!r}); its label columns: {there}. "
                 "Labels of your own go into a CSV: task=labels.csv."
@@ -78,54 +86,96 @@ def make_task(store: ECGStore, name: str, single_label: bool = False, classes: S
             if label in position:
                 labels[row, position[label]] = True
     count = labels.sum(axis=1)
-    usable = count == 1 if single_label else count > 0
+    usable = count == 1 if single_label else (count > 0) | negatives
     if not usable.any():
         raise UserError(
             f"no record of {store.path} has {'exactly one label' if single_label else 'a label'} of task {name!r}."
         )
-    return Task(name, chosen, labels, usable)
+    return Task(name, chosen, labels, usable, tuple(notes))
 
 
-def read_labels(path: Path, store: ECGStore) -> list[list[str]]:
+def read_labels(path: Path, store: ECGStore, column: str = "record") -> tuple[list[list[str]], np.ndarray]:
     """Labels of every record of a store from a CSV.
 
     Args:
-        path: with a column `record` as in the store (and `segment`, where a record has several), and either a column
-            `labels` with names joined by `;`, or one column of 0 and 1 per class.
-        store: whose records are labelled; those the CSV does not name have no label.
+        path: with a column of record names as in the store (and `segment`, where a record has several), and either a column
+            `labels` with names joined by `;`, or one column of 0 and 1 per class. Names that are numbers are the store's
+            whatever their leading zeros. A line may stand twice, saying the same.
+        store: whose records are labelled.
+        column: with the record names.
+
+    Returns:
+        `(labels of each record, negatives [n] bool)`: a negative is listed with 0 in every class. A record that the CSV does
+        not name, or whose cell `labels` is empty, is not labelled: it is no negative.
 
     Raises:
-        UserError: no such file, no `record` column, a line that is there twice, other values than 0 and 1, or no line
+        UserError: no such file, no column of records, lines that disagree, other values than 0 and 1, or no line
             that names a record of the store.
     """
     if not path.is_file():
         raise UserError(f"the task's labels {path} do not exist.")
     try:
-        table = pd.read_csv(path, dtype={"record": str, "labels": str})
+        table = pd.read_csv(path, dtype=str, keep_default_na=False).apply(lambda cells: cells.str.strip())
     except ValueError as error:
         raise UserError(f"{path} is not a readable CSV: {error}") from None
-    if "record" not in table:
-        raise UserError(f"{path} has no column 'record'; its columns: {', '.join(map(str, table.columns))}.")
-    keys = ["record", "segment"] if "segment" in table else ["record"]
-    twice = table[table.duplicated(keys)]
-    if len(twice):
-        raise UserError(f"{path} names {' '.join(map(str, twice.iloc[0][keys]))} more than once.")
-    if "labels" in table:
-        names = [[part.strip() for part in cell.split(";") if part.strip()] for cell in table.labels.fillna("")]
-    else:
-        classes = [column for column in table.columns if column not in keys]
-        wrong = [column for column in classes if not table[column].isin([0, 1]).all()]
-        if wrong or not classes:
-            raise UserError(
-                f"{path}: {', '.join(map(str, wrong)) or 'no class column'}; expected a column `labels` (names joined by ;) or one "
-                "column of 0 and 1 per class."
-            )
-        names = [[str(c) for c in classes if line[c]] for line in table[classes].to_dict("records")]
-    labels = {tuple(key): sorted(set(found)) for key, found in zip(table[keys].to_numpy(), names, strict=True)}
-    found = [labels.get(tuple(key)) for key in store.records[keys].to_numpy()]
-    if all(labels_of is None for labels_of in found):
+    if column not in table:
         raise UserError(
-            f"no line of {path} names a record of {store.path}: the CSV has {table.record.iloc[0]!r}, the store "
-            f"{store.records.record.iloc[0]!r}."
+            f"{path} has no column {column!r}; its columns: {', '.join(map(str, table.columns))}. "
+            f"Name the one that holds the records: task={path.name}:COLUMN."
         )
-    return [labels_of or [] for labels_of in found]
+    keys = [column, "segment"] if "segment" in table else [column]
+    of_line = _labels_of_lines(path, table, keys)
+    lines: dict[tuple[str, ...], list[str]] = {}
+    names = _as_in_store(table[column], store.records.record)
+    segments = table.segment.str.replace(r"\.0*$", "", regex=True) if "segment" in table else [""] * len(table)
+    for key, labels in zip(zip(names, segments, strict=True), of_line, strict=True):
+        if lines.setdefault(key, labels) != labels:
+            raise UserError(f"{path} names {' '.join(key).strip()} more than once, with other labels.")
+    records = store.records
+    in_store = records.segment.astype(str) if "segment" in table else [""] * len(store)
+    found = [lines.get(key) for key in zip(records.record.astype(str), in_store, strict=True)]
+    if all(labels is None for labels in found):
+        raise UserError(
+            f"no line of {path} names a record of {store.path}: the CSV has {', '.join(table[column][:1]) or 'no line'!r}, "
+            f"the store {records.record.iloc[0]!r}. The column of records is {column!r}; another: task={path.name}:COLUMN."
+        )
+    negatives = [labels == [] and "labels" not in table for labels in found]
+    return [labels or [] for labels in found], np.array(negatives, dtype=bool)
+
+
+def _labels_of_lines(path: Path, table: pd.DataFrame, keys: Sequence[str]) -> list[list[str]]:
+    """Sorted labels of each line of the CSV."""
+    if "labels" in table:
+        return [sorted({part.strip() for part in cell.split(";")} - {""}) for cell in table.labels]
+    classes = [column for column in table.columns if column not in keys]
+    numbers = {
+        c: pd.to_numeric(table[c].str.lower().replace({"true": "1", "false": "0"}), errors="coerce") for c in classes
+    }
+    wrong = [
+        f"{c} ({table[c][~numbers[c].isin([0, 1])].iloc[0]!r})" for c in classes if not numbers[c].isin([0, 1]).all()
+    ]
+    if wrong or not classes:
+        raise UserError(
+            f"{path}: {', '.join(wrong) or 'no class column'}; expected a column `labels` (names joined by ;) or one "
+            "column of 0 and 1 per class."
+        )
+    marks = pd.DataFrame(numbers) == 1
+    return [sorted(str(c) for c, yes in zip(classes, line, strict=True) if yes) for line in marks.to_numpy()]
+
+
+def _as_in_store(names: pd.Series, records: pd.Series) -> list[str]:
+    """Names of a CSV as the store spells them: `1` and `1.0`, as spreadsheets write it, are its `00001`."""
+    by_number = {int(record): str(record) for record in records.unique() if str(record).isdecimal()}
+    if names.isin(records).any() or len(by_number) < records.nunique():
+        return names.tolist()
+    whole = names.str.replace(r"\.0*$", "", regex=True)
+    return [by_number.get(int(name), name) if name.isdecimal() else name for name in whole]
+
+
+def _count(name: str, labels: Sequence[Sequence[str]], negatives: np.ndarray) -> str:
+    """Who is labelled how, in one sentence."""
+    positive = sum(map(bool, labels))
+    return (
+        f"{name}: of {len(labels)} records of the store, {positive} have a label, {int(negatives.sum())} are listed with none "
+        f"(negatives), and {len(labels) - positive - int(negatives.sum())} are not labelled and take no part"
+    )

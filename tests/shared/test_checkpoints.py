@@ -163,13 +163,15 @@ class Unsafe:
         ({"model": {}, "epoch": 3}, "neither under 'model' or 'encoder'"),
         ([1, 2], "no state dict"),
         ({"model": Unsafe()}, "weights_only=True"),
-        (None, "weights_only=True"),
+        (b"damaged", "weights_only=True"),
+        (b"", "weights_only=True: EOFError"),
+        ({1: torch.zeros(2)}, r"no state dict \(names to tensors\)"),
     ],
 )
 def test_released_file_that_is_no_state_dict(tmp_path: Path, content: object, said: str) -> None:
     path = tmp_path / "released.pth"
-    if content is None:
-        path.write_bytes(b"damaged")
+    if isinstance(content, bytes):
+        path.write_bytes(content)
     else:
         torch.save(content, path)
     with pytest.raises(CheckpointError, match=rf"released\.pth.*{said}"):

@@ -101,3 +101,14 @@ def test_rows_of_two_models_do_not_share(synthetic_store: Path) -> None:
     rows = {"a": OneKind(Several(), "mean"), "b": OneKind(Several(), "mean")}
     with pytest.raises(ValueError, match="a, b do not share a model"):
         embed_rows(rows, store, np.arange(3), Options())
+
+
+def test_a_damaged_file_is_made_anew(synthetic_store: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    store, encoder, indices = ECGStore(synthetic_store), Statistics(), np.arange(5)
+    whole = embed_cached(tmp_path, encoder, store, indices)
+    (file,) = tmp_path.glob("*.npy")
+    for damaged in (file.read_bytes()[:-7], file.read_bytes()[:9], b""):
+        file.write_bytes(damaged)
+        np.testing.assert_array_equal(embed_cached(tmp_path, encoder, store, indices), whole)
+        assert "is damaged" in capsys.readouterr().out
+    np.testing.assert_array_equal(np.load(file), whole)

@@ -152,3 +152,24 @@ def test_sweep_of_a_pretraining_ends_in_a_table(
     with pytest.raises(SystemExit):
         main(argv)
     assert (tmp_path / "sweep" / "mask_ratio=0.5" / "log.jsonl").read_text() == trained
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["=1,2"], "'=1,2': no key"),
+        (["optim.lr=1,2", "optim.lr=3"], "'optim.lr=3': the key stands twice"),
+        (["optim.betas=[1,2"], "bracket without its partner"),
+        (["optim.lr=1]],2"], "bracket without its partner"),
+        (["optim.lr=1,2", "point=one"], "point one of a sweep of 2 points"),
+        (["optim.lr=1,2", "point=2"], "point 2 of a sweep of 2 points"),
+        (["optim.lr=1,2", "slurm='"], "slurm=.*No closing quotation"),
+        (["optim.lr=" + ",".join(["1" * 300, "2"])], "Vary fewer keys"),
+        ([f"k{i}=1,2" for i in range(64)], "more than 1000: give fewer values"),
+        (["optim.lr=1,2", "out=" + "x" * 300], "is no path"),
+    ],
+)
+def test_broken_arguments(argv: list[str], message: str, tmp_path: Path) -> None:
+    out = [] if argv[-1].startswith("out=") else [f"out={tmp_path}"]
+    with pytest.raises(UserError, match=message):
+        main(["configs/st_mem/pretrain.yaml", *argv, *out])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,10 @@ from shared.errors import UserError
 from shared.leads import LEADS, parse_leads
 from shared.signals import FS_RANGE
 
+PROBLEM = "problem"
+"""Column of an index: why a row of the database's table cannot be used; empty or absent where it can."""
+BAD_ROW = "bad row"
+"""The reason under which such a row is counted."""
 MILLIVOLT = {"mv": 1.0, "uv": 1e-3, "µv": 1e-3, "v": 1e3}
 
 
@@ -99,7 +104,8 @@ class Source:
     Attributes:
         Config: its options.
         LABELS: columns that hold a list of label names per record.
-        index: config to one row per record: `record`, `patient`, `age`, `sex`, `fold`, labels, and what `read` needs.
+        index: config to one row per record: `record`, `patient`, `age`, `sex`, `fold`, labels, and what `read` needs. A row
+            of the database's table that cannot be used stays in it, with the reason under `PROBLEM`.
         read: config and rows to the signals of these rows, in order; a record that fails is returned as its error.
     """
 
@@ -120,6 +126,39 @@ def read_each(read_one: Callable[[Any], Recording], rows: pd.DataFrame) -> list[
         except Exception as error:  # a third-party reader raises anything on a broken file
             results.append(RecordError("unreadable", f"{row.record}: {type(error).__name__}: {error}"))
     return results
+
+
+def read_table(path: Path, needed: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
+    """A database's CSV, every cell as text without outer blanks, and what is wrong with each line's shape (mostly nothing).
+
+    Args:
+        path: the file.
+        needed: columns that it must have.
+
+    Returns:
+        `(table, problems)`; of a line with too many or too few cells only the first is kept, which names it.
+
+    Raises:
+        UserError: not a readable CSV, or a column is missing.
+    """
+    lines: list[list[str]] = []
+    problems: list[str] = []
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file, strict=True)
+            header = next(reader, [])
+            for cells in reader:
+                shape = f"{len(cells)} cells where {len(header)} are expected (line {reader.line_num})"
+                if cells:
+                    whole = len(cells) == len(header)
+                    lines.append([cell.strip() for cell in cells] if whole else [cells[0], *[""] * (len(header) - 1)])
+                    problems.append("" if whole else shape)
+    except (OSError, ValueError, csv.Error) as error:
+        raise UserError(f"{path} is not a readable CSV: {error} (after line {len(lines) + 1}).") from None
+    missing = [name for name in needed if name not in header]
+    if missing:
+        raise UserError(f"{path} has no column {', '.join(missing)}.")
+    return pd.DataFrame(lines, columns=header, dtype=str), problems
 
 
 def read_wfdb(path: Path) -> tuple[Recording, list[str]]:

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import ast
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
 from pydantic import Field
 
-from shared.data.sources.base import PrepareConfig, RecordError, Recording, read_each, read_wfdb, require_root
+from shared.data.sources.base import (
+    PROBLEM,
+    PrepareConfig,
+    RecordError,
+    Recording,
+    read_each,
+    read_table,
+    read_wfdb,
+    require_root,
+)
 from shared.errors import UserError
 
 LABELS = ("superclass", "subclass", "statements", "form", "rhythm")
@@ -31,30 +43,36 @@ def index(config: Config) -> pd.DataFrame:
 
     Likelihood grades diagnostic statements only. Form and rhythm statements carry 0 for "not graded", so that a threshold
     would remove nearly all of them: they count whenever they are named.
+
+    Raises:
+        UserError: not the database's folder, or a table that is no CSV of the columns needed.
     """
     root = require_root(config.root, "ptbxl_database.csv", "scp_statements.csv")
-    table = pd.read_csv(root / "ptbxl_database.csv")
-    missing = [name for name in NEEDED if name not in table.columns]
-    if missing:
-        raise UserError(f"{root / 'ptbxl_database.csv'} has no column {', '.join(missing)}.")
-    statements = pd.read_csv(root / "scp_statements.csv", index_col=0)
-    labels = pd.DataFrame(
-        [_labels(ast.literal_eval(codes), statements, config.min_likelihood) for codes in table.scp_codes]
-    )
+    table, shapes = read_table(root / "ptbxl_database.csv", NEEDED)
+    statements = _read_statements(root / "scp_statements.csv")
+    codes = [_parse_codes(cell) for cell in table.scp_codes]
+    problem = pd.Series([a or b for a, b in zip(shapes, _problems(table, codes), strict=True)], dtype=object)
+    good = problem == ""
+    labels = [_labels(found or {}, statements, config.min_likelihood) for found in codes]
+    numbers = {name: pd.to_numeric(table[name], errors="coerce") for name in ("ecg_id", "age", "sex", "strat_fold")}
+    names = numbers["ecg_id"].where(_is_count(table.ecg_id), 0).astype(int).map("{:05d}".format)
     index = pd.DataFrame(
         {
-            "record": table.ecg_id.map("{:05d}".format),
-            "patient": table.patient_id.astype("Int64").astype(str),
+            # A row without an id is called by its line of the file.
+            "record": names.where(_is_count(table.ecg_id), [f"line {i + 2}" for i in range(len(table))]),
+            "patient": _whole(table.patient_id),
             # 300 stands for "over 89" in PTB-XL.
-            "age": table.age.where(table.age < 120, 90.0).where(table.age.notna()),
-            "sex": table.sex.astype(float),
-            "fold": table.strat_fold.astype(int),
+            "age": numbers["age"].where(numbers["age"] != 300, 90.0).astype(float),
+            "sex": numbers["sex"].astype(float),
+            "fold": numbers["strat_fold"].where(good, 0).astype(int),
             "path": table.filename_hr if config.rate == 500 else table.filename_lr,
         }
-    ).join(labels)
+    ).join(pd.DataFrame(labels, columns=list(LABELS), index=table.index))
+    if not good.all():
+        index[PROBLEM] = problem
     if config.single_label:
-        index = index[index.superclass.str.len() == 1]
-        if index.empty:
+        index = index[(index.superclass.str.len() == 1) | ~good]
+        if not good[index.index].any():
             raise UserError("single_label=true leaves no record: none has exactly one superclass.")
     return index.reset_index(drop=True)
 
@@ -67,6 +85,73 @@ def read(config: Config, rows: pd.DataFrame) -> list[Recording | RecordError]:
         return read_wfdb(root / row.path)[0]
 
     return read_each(read_one, rows)
+
+
+def _read_statements(path: Path) -> pd.DataFrame:
+    """What each SCP statement is.
+
+    Raises:
+        UserError: not a readable CSV, or a column is missing.
+    """
+    try:
+        statements = pd.read_csv(path, index_col=0)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is not a readable CSV: {error}") from None
+    missing = [
+        name
+        for name in ("diagnostic", "form", "rhythm", "diagnostic_class", "diagnostic_subclass")
+        if name not in statements
+    ]
+    if missing:
+        raise UserError(f"{path} has no column {', '.join(missing)}.")
+    return statements
+
+
+def _parse_codes(cell: str) -> dict[str, float] | None:
+    """`{'NORM': 100.0, 'SR': 0.0}` as a dict; None where the cell is no such thing."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the parser, on a broken cell
+            codes = ast.literal_eval(cell)
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+        return None
+    if not isinstance(codes, dict):
+        return None
+    named = all(isinstance(code, str) for code in codes)
+    graded = all(isinstance(value, int | float) and 0 <= value <= 100 for value in codes.values())
+    return codes if named and graded else None
+
+
+def _problems(table: pd.DataFrame, codes: Sequence[dict[str, float] | None]) -> pd.Series:
+    """Why a row cannot be used, empty where it can. An empty age or sex is not known, which is no error."""
+    fold = pd.to_numeric(table.strat_fold, errors="coerce")
+    wrong = {
+        "ecg_id": ~_is_count(table.ecg_id),
+        "patient_id": ~_is_count(table.patient_id),
+        "age": pd.to_numeric(table.age, errors="coerce").isna() & (table.age != ""),
+        "sex": ~pd.to_numeric(table.sex, errors="coerce").isin([0, 1]) & (table.sex != ""),
+        "scp_codes": pd.Series([found is None for found in codes], index=table.index, dtype=bool),
+        "strat_fold": ~(_is_count(table.strat_fold) & fold.between(1, 10)),
+        "filename_lr": table.filename_lr == "",
+        "filename_hr": table.filename_hr == "",
+    }
+    problem = pd.Series("", index=table.index, dtype=object)
+    twice = _is_count(table.ecg_id) & _whole(table.ecg_id).duplicated()
+    problem[twice] = "ecg_id stands twice in the table"
+    for column, rows in reversed(wrong.items()):
+        for row in table.index[rows]:
+            problem[row] = f"{column} is {table.loc[row, column][:60]!r}"
+    return problem
+
+
+def _is_count(cells: pd.Series) -> pd.Series:
+    """Whether each cell is a whole number of 0 or more that names something: `17`, `17.0`."""
+    return cells.str.fullmatch(r"\d{1,15}(\.0*)?")
+
+
+def _whole(cells: pd.Series) -> pd.Series:
+    """`17.0` and `17` as `17`."""
+    return cells.where(~_is_count(cells), cells.str.partition(".")[0].str.lstrip("0").replace("", "0"))
 
 
 def _labels(codes: dict[str, float], statements: pd.DataFrame, min_likelihood: float) -> dict[str, list[str]]:

@@ -38,7 +38,7 @@ def write_results(
         The path of `report.html`.
     """
     config, store, task, split, out = context.config, context.store, context.task, context.split, context.out
-    notes = list(notes)
+    notes = [*task.notes, *notes]
     for result in results.values():
         notes += [note for note in result.notes if note not in notes]
     (out / "figures").mkdir(parents=True, exist_ok=True)

@@ -17,6 +17,8 @@ from shared.data.sources.base import RecordError
 from shared.errors import UserError
 from shared.leads import LEADS, limb_residual
 from tests.golden import real_data
+from tests.shared.data.preparing import audit_of
+from tests.shared.data.wfdb_records import draw_ecg, write_record
 
 # ---------------------------------------------------------------- PTB-XL
 
@@ -77,6 +79,61 @@ def test_ptbxl_that_is_not_ptbxl(tmp_path: Path) -> None:
         ptbxl.index(ptbxl.Config(root=tmp_path, out=tmp_path))
     with pytest.raises(UserError, match=r"ptbxl_database\.csv has no column strat_fold"):
         ptbxl.index(ptbxl_config(tmp_path, DATABASE.replace("strat_fold", "fold")))
+
+
+def without(column: str, value: str) -> str:
+    """The second row with another cell."""
+    header, first, _, third = DATABASE.splitlines()
+    cells = dict(
+        zip(header.split(","), ["2", "7.0", "300.0", "0", "\"{'IMI': 35.0}\"", "3", "lr/2", "hr/2"], strict=True)
+    )
+    return "\n".join([header, first, ",".join({**cells, column: value}.values()), third, ""])
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("scp_codes", ""),
+        ("scp_codes", "{'NORM': 100"),
+        ("scp_codes", "7"),
+        ("scp_codes", "\"{'IMI': 'much'}\""),
+        ("scp_codes", "(" * 3000),
+        ("strat_fold", ""),
+        ("strat_fold", "11"),
+        ("strat_fold", "two"),
+        ("strat_fold", "2.5"),
+        ("ecg_id", ""),
+        ("ecg_id", "two"),
+        ("patient_id", ""),
+        ("patient_id", "x7"),
+        ("age", "old"),
+        ("sex", "M"),
+        ("filename_hr", ""),
+        ("filename_hr", "hr/2,one,cell,more"),
+    ],
+)
+def test_ptbxl_bad_row_is_left_out_by_name(tmp_path: Path, column: str, value: str) -> None:
+    for name, seed in (("1", 0), ("2", 1), ("3", 2)):
+        write_record(tmp_path / "hr", name, draw_ecg(seed))
+    store = prepare(ptbxl_config(tmp_path, without(column, value), backend="sequential"))
+    assert store.records.record.tolist() == ["00001", "00003"]
+    assert store.records.fold.dtype == np.int64 and "problem" not in store.records
+    audit = audit_of(store)
+    assert (audit["records"], audit["left_out"]) == (3, {"bad row": 1})
+    name = "line 3" if column == "ecg_id" else "00002"
+    assert audit["left_out_records"][0]["record"] == name
+    wrong = "11 cells where 8 are expected (line 3)" if "more" in value else f"{column} is "
+    assert f"{name}: {wrong}" in audit["left_out_records"][0]["detail"]
+
+
+def test_ptbxl_unknown_age_or_sex_is_no_error(tmp_path: Path) -> None:
+    for column in ("age", "sex"):
+        assert np.isnan(ptbxl.index(ptbxl_config(tmp_path, without(column, "")))[column][1])
+
+
+def test_ptbxl_id_twice(tmp_path: Path) -> None:
+    index = ptbxl.index(ptbxl_config(tmp_path, DATABASE.replace("\n2,", "\n1,")))
+    assert index.problem.tolist() == ["", "ecg_id stands twice in the table", ""]
 
 
 def test_ptbxl_sample_index() -> None:

@@ -286,3 +286,41 @@ def test_unit_and_scale_are_facts_of_the_store(tmp_path: Path, signals: np.ndarr
     del meta["unit"], meta["scale"]  # as stores were written before
     (tmp_path / "coarse" / "store.json").write_text(json.dumps(meta))
     assert (ECGStore(tmp_path / "coarse").unit, ECGStore(tmp_path / "coarse").scale) == ("mV", 1e-3)
+
+
+def rewrite_meta(path: Path, **values: Any) -> None:
+    meta = {**json.loads((path / "store.json").read_text()), **values}
+    (path / "store.json").write_text(json.dumps({k: v for k, v in meta.items() if v is not ...}, default=str))
+
+
+DAMAGES: dict[str, tuple[Any, str]] = {
+    "list": (lambda p: (p / "store.json").write_text("[1]"), r"store.json holds a list, not an object"),
+    "latin": (lambda p: (p / "store.json").write_bytes(b'{"a": "\xe9"}'), r"store.json is not valid JSON .*utf-8"),
+    "deep": (lambda p: (p / "store.json").write_text("[" * 100_000), r"store.json is not valid JSON"),
+    **{
+        f"no {key}": (lambda p, key=key: rewrite_meta(p, **{key: ...}), f"has {key} 'None'; expected")
+        for key in ("fs", "leads", "num_samples", "fingerprint", "shards", "made_by")
+    },
+    "fs": (lambda p: rewrite_meta(p, fs="fast"), "has fs 'fast'; expected a number"),
+    "shards": (lambda p: rewrite_meta(p, shards=[1]), "expected a list of names"),
+    "empty": (lambda p: (p / "signals-00000.npy").write_bytes(b""), r"signals-00000.npy cannot be read"),
+    "short": (
+        lambda p: (p / "signals-00000.npy").write_bytes((p / "signals-00000.npy").read_bytes()[:-10]),
+        r"signals-00000.npy cannot be read",
+    ),
+    "table": (
+        lambda p: (p / "records.parquet").write_bytes(
+            bytes(b ^ 255 for b in (p / "records.parquet").read_bytes()[:200]) + b"PAR1"
+        ),
+        r"records.parquet cannot be read",
+    ),
+    "column": (lambda p: table(11).drop(columns="fold").to_parquet(p / "records.parquet"), "have no fold"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_damaged_files_are_named(store: ECGStore, name: str) -> None:
+    damage, message = DAMAGES[name]
+    damage(store.path)
+    with pytest.raises(StoreError, match=message):
+        ECGStore(store.path)

@@ -39,7 +39,8 @@ def test_bad_csv(store: ECGStore, tmp_path: Path) -> None:
     cases = {
         "name,labels\nr1,A\n": "has no column 'record'",
         "record,labels\nr1,A\nr1,B\n": "names r1 more than once",
-        "record,A\nr1,yes\n": "A; expected a column `labels`",
+        "record,A\nr1,yes\n": r"A \('yes'\); expected a column `labels`",
+        "record,A\nr1,\n": r"A \(''\); expected a column `labels`",
         "record\nr1\n": "no class column",
         "record,labels\nq1,A\n": "no line of .* names a record",
     }
@@ -50,3 +51,37 @@ def test_bad_csv(store: ECGStore, tmp_path: Path) -> None:
         make_task(store, str(tmp_path / "no.csv"))
     with pytest.raises(UserError, match="has no labels 'superclass'.*task=labels.csv"):
         make_task(store, "ptbxl_superclass")
+
+
+def test_all_zeros_is_a_negative_and_not_listed_is_unlabelled(store: ECGStore, tmp_path: Path) -> None:
+    task = make_task(store, write(tmp_path / "mine.csv", "record,AF\nr0,1\nr1,0\nr2,0\nr5,1\n"))
+    assert task.classes == ("AF",)
+    assert task.labels[:, 0].tolist() == [True, False, False, False, False, True]
+    assert task.usable.tolist() == [True, True, True, False, False, True]
+    assert task.notes == (
+        "mine: of 6 records of the store, 2 have a label, 2 are listed with none (negatives), "
+        "and 2 are not labelled and take no part",
+    )
+    single = make_task(store, str(tmp_path / "mine.csv"), single_label=True)
+    assert single.usable.tolist() == [True, False, False, False, False, True]
+
+
+def test_numbers_as_text(store: ECGStore, tmp_path: Path) -> None:
+    task = make_task(store, write(tmp_path / "mine.csv", 'record,segment,AF,MI\nr0,"0"," 1",0.0\nr1,0.0,FALSE,true\n'))
+    assert task.labels[:2].tolist() == [[True, False], [False, True]]
+
+
+def test_records_of_another_column_and_without_their_zeros(tmp_path: Path) -> None:
+    store, _ = make_store(tmp_path / "store", num=3, record=["00001", "00002", "00010"])
+    task = make_task(store, write(tmp_path / "mine.csv", "ecg_id,record,labels\n1,x,A\n10.0,y,B\n") + ":ecg_id")
+    assert (task.name, task.classes) == ("mine", ("A", "B"))
+    assert task.labels.astype(int).tolist() == [[1, 0], [0, 0], [0, 1]]
+    with pytest.raises(UserError, match=r"no column 'id'; its columns: ecg_id, record, labels.*task=mine.csv:COLUMN"):
+        make_task(store, str(tmp_path / "mine.csv") + ":id")
+
+
+def test_a_line_may_stand_twice_where_it_says_the_same(store: ECGStore, tmp_path: Path) -> None:
+    task = make_task(store, write(tmp_path / "mine.csv", "record,labels\nr1,A;B\nr1,B; A\n"))
+    assert task.usable.tolist() == [False, True, False, False, False, False]
+    with pytest.raises(UserError, match="names r1 more than once, with other labels"):
+        make_task(store, write(tmp_path / "mine.csv", "record,A\nr1,0\nr1,1\n"))

@@ -192,3 +192,16 @@ def test_patients_of_another_synthetic_draw_are_other_people(synthetic_store: Pa
     assert not any(note.startswith("LEAK") for note in found)
     again = check_contamination({"store": str(other.path), "folds": None}, other, np.arange(3))
     assert any(note.startswith("LEAK: 2 test patients") for note in again)
+
+
+def test_one_class_of_an_own_csv(synthetic_store: Path, tmp_path: Path) -> None:
+    """All zeros is a negative: one class alone can be told from the rest, and the page counts who is what."""
+    store = ECGStore(synthetic_store)
+    listed = store.records[: len(store) - 5]
+    has = listed.superclass.map(lambda names: int("MI" in names))
+    listed.assign(MI=has)[["record", "MI"]].to_csv(tmp_path / "mine.csv", index=False)
+    page = run(synthetic_store, tmp_path / "out", f"task={tmp_path / 'mine.csv'}", "protocols=knn,linear_probe")
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert metrics["knn"]["auroc_macro"]["n"] == listed.fold.eq(10).sum()
+    counts = f"{has.sum()} have a label, {(1 - has).sum()} are listed with none (negatives), and 5 are not labelled"
+    assert counts in page.read_text()
