@@ -20,7 +20,8 @@ from shared.config import Choice, config_from_cli, entry_point
 from shared.data.audit import make_audit, print_audit
 from shared.data.sources import SOURCES
 from shared.data.sources.base import BAD_ROW, PROBLEM, PrepareConfig, RecordError, Recording
-from shared.data.store import MICROVOLT, ECGStore, StoreError, StoreWriter
+from shared.data.store import MICROVOLT, ECGStore, StoreError
+from shared.data.writer import StoreWriter
 from shared.leads import LeadError, arrange_leads, limb_residual
 from shared.measurements.catalog import VALUES
 from shared.measurements.features import extract_features

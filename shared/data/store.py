@@ -12,10 +12,7 @@ It is written under a temporary name and renamed when whole, so a store that exi
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -206,86 +203,6 @@ class ECGStore:
             there = ", ".join(map(str, sorted(self.records.fold.unique())))
             raise StoreError(f"no record of {self.path} is in fold(s) {list(folds)}; its folds are {there}.")
         return chosen
-
-
-class StoreWriter:
-    """Writes a store under a temporary name; `finish` renames it. Used as a context: an exception removes what was written."""
-
-    def __init__(self, path: Path, num_leads: int, num_samples: int, shard: int, num_features: int = 0) -> None:
-        self.path = path
-        self.folder = path.with_name(f".{path.name}.partial-{os.getpid()}")
-        self.shape, self.feature_shape = (num_leads, num_samples), (num_features, num_samples)
-        self.shard = shard
-        self.shards: list[str] = []
-        self._buffer: list[np.ndarray] = []
-        self._features: list[np.ndarray] = []
-        self._portions: list[int] = []
-        self._digest = hashlib.blake2b(digest_size=16)
-
-    def __enter__(self) -> StoreWriter:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(self.folder, ignore_errors=True)
-        self.folder.mkdir()
-        return self
-
-    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
-        if isinstance(error, OSError):
-            raise StoreError(f"{self.path} could not be written ({error}); nothing of it is left.") from error
-
-    def add(self, signals: np.ndarray, features: np.ndarray | None = None) -> None:
-        """Append segments `[n, L, T]` int16 and, where the store has any, their features `[n, F, T]` float16."""
-        if not len(signals):
-            return
-        if signals.shape[1:] != self.shape or signals.dtype != np.int16:
-            raise AssertionError(f"segments {signals.shape} {signals.dtype} for a store of {self.shape} int16")
-        self._digest.update(np.ascontiguousarray(signals).data)
-        self._buffer.append(signals)
-        if self.feature_shape[0]:
-            if (
-                features is None
-                or features.shape != (len(signals), *self.feature_shape)
-                or features.dtype != np.float16
-            ):
-                raise AssertionError(f"no features {self.feature_shape} float16 for each of {len(signals)} segments")
-            self._digest.update(np.ascontiguousarray(features).data)
-            self._features.append(features)
-            self._portions.append(len(signals))
-        if sum(map(len, self._buffer)) >= self.shard:
-            self._flush()
-
-    def finish(self, records: pd.DataFrame, meta: dict[str, Any], audit: dict[str, Any]) -> None:
-        """Write the table and the descriptions, then give the store its name."""
-        self._flush()
-        records.to_parquet(self.folder / "records.parquet", index=False)
-        self._digest.update(json.dumps(meta, sort_keys=True).encode())
-        meta = {
-            "format_version": FORMAT_VERSION,
-            "num_records": len(records),
-            "fingerprint": self._digest.hexdigest(),
-            "shards": self.shards,
-            "unit": "mV",
-            "scale": MICROVOLT,
-            **({PORTIONS: self._portions} if self._portions else {}),
-            **meta,
-        }
-        (self.folder / "store.json").write_text(json.dumps(meta, indent=1))
-        (self.folder / "audit.json").write_text(json.dumps(audit, indent=1))
-        old = self.path.with_name(f".{self.path.name}.old-{os.getpid()}")
-        if self.path.exists():
-            os.replace(self.path, old)
-        os.replace(self.folder, self.path)
-        shutil.rmtree(old, ignore_errors=True)
-
-    def _flush(self) -> None:
-        if self._buffer:
-            name = f"signals-{len(self.shards):05d}.npy"
-            np.save(self.folder / name, np.concatenate(self._buffer))
-            self.shards.append(name)
-            self._buffer = []
-            if self._features:
-                np.save(self.folder / feature_shard(name), np.concatenate(self._features))
-                self._features = []
 
 
 def feature_shard(name: str) -> str:

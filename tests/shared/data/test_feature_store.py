@@ -16,9 +16,10 @@ from shared.data.loader import EpochBatches, eval_batches, read_validation, trai
 from shared.data.prepare import prepare
 from shared.data.sources import synthetic, wfdb_folder
 from shared.data.spec import InputSpec
-from shared.data.store import MICROVOLT, ECGStore, StoreError, StoreWriter
+from shared.data.store import MICROVOLT, ECGStore, StoreError
 from shared.data.synthetic import simulate
 from shared.data.transforms import Preprocess
+from shared.data.writer import StoreWriter
 from shared.evaluation.protocols.robustness import DisturbedStore, add_white_noise
 from shared.leads import LEADS
 from shared.measurements.catalog import FEATURES, VALUES

@@ -11,7 +11,8 @@ import torch
 
 from shared.data.loader import EpochBatches, eval_batches, read_validation, train_batches
 from shared.data.spec import InputSpec
-from shared.data.store import ECGStore, StoreError, StoreWriter
+from shared.data.store import ECGStore, StoreError
+from shared.data.writer import StoreWriter
 from shared.errors import UserError
 from shared.leads import LEADS
 

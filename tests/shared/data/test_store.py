@@ -13,8 +13,9 @@ import pytest
 import torch
 
 from shared.data.spec import InputSpec
-from shared.data.store import FORMAT_VERSION, ECGStore, StoreError, StoreWriter
+from shared.data.store import FORMAT_VERSION, ECGStore, StoreError
 from shared.data.transforms import Preprocess
+from shared.data.writer import StoreWriter
 from shared.leads import LEADS
 
 LENGTH = 40

@@ -9,8 +9,9 @@ from torch import nn
 
 from shared.data.spec import InputSpec
 from shared.data.splits import Split
-from shared.data.store import ECGStore, StoreWriter
+from shared.data.store import ECGStore
 from shared.data.tasks import Task
+from shared.data.writer import StoreWriter
 from shared.evaluation.config import EvaluateConfig
 from shared.evaluation.context import RANDOM, Context
 from shared.leads import LEADS
