@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -94,7 +95,7 @@ def find_weights(run_or_file: str | Path) -> Path:
     path = repo_path(run_or_file)
     if path.is_file():
         return path
-    for folder in (path, newest_checkpoint(path)):
+    for folder in (path, newest_checkpoint(path, weights_only=True)):
         if folder is not None and (folder / WEIGHTS).is_file():
             return folder / WEIGHTS
     raise CheckpointError(
@@ -102,10 +103,34 @@ def find_weights(run_or_file: str | Path) -> Path:
     )
 
 
-def newest_checkpoint(run: Path) -> Path | None:
-    """The checkpoint folder with the highest step, if any."""
-    found = sorted((run / "checkpoints").glob("step-*"), key=lambda p: int(p.name.split("-")[1]))
-    return found[-1] if found else None
+def checkpoints_of(run: Path) -> list[Path]:
+    """The checkpoint folders of a run, by step; whatever else lies there is none of ours."""
+    found = [path for path in (run / "checkpoints").glob("step-*") if re.fullmatch(r"step-\d+", path.name)]
+    return sorted(found, key=lambda path: int(path.name.split("-")[1]))
+
+
+def newest_checkpoint(run: Path, weights_only: bool = False) -> Path | None:
+    """The newest checkpoint that is whole (or its weights are), if any; damaged ones after it are passed over, saying so.
+
+    Raises:
+        CheckpointError: there are checkpoints, and none is whole.
+    """
+    from shared.files import damage  # here and below: what looks at bytes, and what writes, is loaded where it is used
+
+    problems: list[str] = []
+    for folder in reversed(checkpoints_of(run)):
+        problem = damage(folder, WEIGHTS, weights_only)
+        if problem is None:
+            for passed in problems:
+                print(f"damaged and passed over: {passed}")
+            return folder
+        problems.append(f"{folder}: {problem}")
+    if problems:
+        raise CheckpointError(
+            f"no checkpoint of {run} is whole ({'; '.join(problems)}). Bring one back from a copy, or start anew with "
+            "run.overwrite=true."
+        )
+    return None
 
 
 def load_state(model: nn.Module, state: Mapping[str, Tensor], origin: str | Path, verbose: bool = False) -> None:
@@ -202,6 +227,9 @@ def claim_folder(out: Path, resolved: Section, overwrite: bool) -> None:
     if overwrite and (out / "config.yaml").is_file():
         shutil.rmtree(out)
     out.mkdir(parents=True, exist_ok=True)
+    from shared.files import clean_up
+
+    clean_up(out / "checkpoints")
     newest = newest_checkpoint(out)
     if newest is not None:
         _, _, saved = read_weights(newest / WEIGHTS)

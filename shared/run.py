@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -27,6 +28,7 @@ from torch.nn.parallel import DistributedDataParallel
 from shared.checkpoints import (
     WEIGHTS,
     CheckpointError,
+    checkpoints_of,
     claim_folder,
     load_state,
     newest_checkpoint,
@@ -108,9 +110,6 @@ class Run:
         if self.is_main:
             claim_folder(self.out, self.resolved, self.config.overwrite)
             self._log_file = (self.out / "log.jsonl").open("a")
-            from torch.utils.tensorboard import SummaryWriter  # half a second, which `--help` need not wait
-
-            self._board = SummaryWriter(str(self.out / "tensorboard"))
         if self.world_size > 1:
             dist.barrier()
         for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
@@ -215,7 +214,10 @@ class Run:
             return
         self._log_file.write(json.dumps({"step": step, "time": round(time.time(), 3), **values}) + "\n")
         self._log_file.flush()
-        assert self._board is not None
+        if self._board is None:  # now that the step is known from which on earlier points are void
+            from torch.utils.tensorboard import SummaryWriter  # half a second, which `--help` need not wait
+
+            self._board = SummaryWriter(str(self.out / "tensorboard"), purge_step=step)
         for name, value in values.items():
             self._board.add_scalar(name, value, step)
 
@@ -229,23 +231,21 @@ class Run:
         """
         if not self.is_main:
             return
-        folder = self.out / "checkpoints" / f"step-{step:08d}"
-        partial = folder.with_name(f".{folder.name}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        save_weights(partial / WEIGHTS, model.state_dict(), self.method, self.resolved.model_dump(mode="json"))
-        content = {k: v.state_dict() if hasattr(v, "state_dict") else v for k, v in state.items()}
-        torch.save({"step": step, "scaler": self.scaler.state_dict(), **content}, partial / "state.pt")
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(partial, folder)
-        for old in sorted(folder.parent.glob("step-*"))[: -self.config.keep_checkpoints]:
+        from shared.files import write_folder
+
+        def write(folder: Path) -> None:
+            save_weights(folder / WEIGHTS, model.state_dict(), self.method, self.resolved.model_dump(mode="json"))
+            content = {k: v.state_dict() if hasattr(v, "state_dict") else v for k, v in state.items()}
+            torch.save({"step": step, "scaler": self.scaler.state_dict(), **content}, folder / "state.pt")
+
+        write_folder(self.out / "checkpoints" / f"step-{step:08d}", write)
+        for old in checkpoints_of(self.out)[: -self.config.keep_checkpoints]:
             shutil.rmtree(old)
 
     def checkpoint(self, **more: Any) -> None:
         """`save` what `resume` was given, after the steps done so far."""
         assert self._kept is not None, "resume() says what a checkpoint holds"
-        model, state = self._kept
-        self.save(model, self.step, **state, **more)
+        self.save(self._kept[0], self.step, **self._kept[1], **more)
 
     def resume(self, model: nn.Module, **state: Any) -> int:
         """Load the newest checkpoint into the model and the objects given (names as in `save`), which `checkpoint` then saves.
@@ -256,6 +256,7 @@ class Run:
         self._kept = model, state
         folder = newest_checkpoint(self.out)
         if folder is None:
+            self._keep_log_until(0)
             return 0
         weights, method, _ = read_weights(folder / WEIGHTS)
         if method != self.method:
@@ -269,9 +270,19 @@ class Run:
             else:
                 print(f"{folder} is older than what is kept of {name}; that starts anew")
         self.step, self._epoch = int(saved["step"]), saved.get("epoch")
+        self._keep_log_until(self.step)
         if self.is_main:
             print(f"resuming {self.out} after step {self.step}")
         return self.step
+
+    def _keep_log_until(self, step: int) -> None:
+        """Drop from the log what comes after a step: the run writes it again."""
+        if self._log_file is not None:
+            from shared.files import keep_lines_until
+
+            self._log_file.close()
+            keep_lines_until(self.out / "log.jsonl", step)
+            self._log_file = (self.out / "log.jsonl").open("a")
 
     def take_epoch(self) -> dict[str, Any] | None:
         """The sums of the epoch in which the run was stopped; once."""

@@ -94,7 +94,7 @@ def test_checkpoint_carries_config_and_no_pickled_object(tmp_path: Path) -> None
         run.save(model, 1, optimizer=optimizer)
     folder = newest_checkpoint(tmp_path)
     assert folder is not None
-    assert sorted(p.name for p in folder.iterdir()) == [WEIGHTS, "state.pt"]
+    assert sorted(p.name for p in folder.iterdir()) == ["digests.json", WEIGHTS, "state.pt"]
     _, method, config = read_weights(folder / WEIGHTS)
     assert (method, config["note"], config["model"]) == ("toy", "hello", {"width": 3})
     assert torch.load(folder / "state.pt", weights_only=True)["step"] == 1
