@@ -12,6 +12,18 @@ CLIPPED_MS = 20.0
 """A lead that rests on its own extreme value this long was cut off; no wave is flat for so long to the last bit."""
 
 
+def typical_amplitude(ecg: np.ndarray, fs: float) -> np.ndarray:
+    """Peak-to-peak amplitude `[…]` of each lead in a typical second: the median over the whole seconds of `ecg [..., T]`.
+
+    Args:
+        ecg: leads in any unit; under a second is taken as one.
+        fs: Hz.
+    """
+    second = min(round(fs), ecg.shape[-1])
+    whole = ecg[..., : ecg.shape[-1] // second * second]
+    return np.asarray(np.median(np.ptp(whole.reshape(*ecg.shape[:-1], -1, second), axis=-1), axis=-1))
+
+
 def clipped_samples(signal: np.ndarray, fs: float) -> np.ndarray:
     """Samples inside a stretch of `CLIPPED_MS` (three samples at least) that rests on its lead's own maximum or minimum.
 

@@ -39,8 +39,12 @@ class PrepareConfig(Section):
     features: tuple[str, ...] = Field(
         (), description="measurements stored beside the signals: names of shared.features.FEATURES, or all"
     )
-    exclude: tuple[Literal["flat_lead", "clipped"], ...] = Field(
-        ("flat_lead",), description="flags that leave a segment out; NaN always does, since int16 cannot hold it"
+    exclude: tuple[
+        Literal["flat_lead", "clipped", "amplitude", "offset", "frozen", "zeros", "noise", "odd_age"], ...
+    ] = Field(
+        ("flat_lead",),
+        description="flags that leave a segment out; NaN always does, since int16 cannot hold it. `amplitude` compares "
+        "with the whole source and reads it twice",
     )
     limit: int | None = Field(None, ge=1, description="read only the first records")
     workers: int = Field(-1, description="parallel jobs; -1 = one a core")
