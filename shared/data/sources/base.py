@@ -18,13 +18,12 @@ from shared.config import RepoPath, Section
 from shared.data.spec import FS, SECONDS, parse_features
 from shared.errors import UserError
 from shared.leads import LEADS, parse_leads
-from shared.signals import FS_RANGE
+from shared.signals import FS_RANGE, MILLIVOLT
 
 PROBLEM = "problem"
 """Column of an index: why a row of the database's table cannot be used; empty or absent where it can."""
 BAD_ROW = "bad row"
 """The reason under which such a row is counted."""
-MILLIVOLT = {"mv": 1.0, "uv": 1e-3, "µv": 1e-3, "v": 1e3}
 
 
 class PrepareConfig(Section):
