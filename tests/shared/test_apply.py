@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -27,6 +28,7 @@ from shared.leads import INDEPENDENT_LEADS, LEADS
 from shared.signals import resample_ends
 from st_mem_modified.config import ModelConfig
 from st_mem_modified.model import STMEM
+from tests.golden import golden_file
 from tests.shared.data.wfdb_records import write_record
 
 STMEM_SIZE = {"embed_dim": 16, "depth": 1, "num_heads": 1, "head_dim": 16, "decoder_dim": 16, "decoder_depth": 1}
@@ -177,3 +179,18 @@ def test_command_line(
     assert run(f"input={tmp_path / 'wfdb' / 'r1.hea'}").record.tolist() == ["r1"]
     with pytest.raises(UserError, match="holds no WFDB record"):
         run(f"input={tmp_path / 'nothing'}")
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "nest", "expected_class"),
+    [
+        ("st_mem_checkpoint_keys.json", "st_mem_vit_small", "model", "STMEMEncoder"),
+        ("ecg_jepa_checkpoint_keys.json", "encoder", "encoder", "ECGJEPAEncoder"),
+    ],
+)
+def test_a_released_file_is_told_by_its_names(
+    name: str, kind: str, nest: str, expected_class: str, tmp_path: Path
+) -> None:
+    shapes = json.loads(golden_file(name).read_text())[kind]
+    torch.save({nest: {key: torch.zeros(shape) for key, shape in shapes.items()}}, tmp_path / "released.pth")
+    assert type(load_encoder(tmp_path / "released.pth")).__name__ == expected_class
