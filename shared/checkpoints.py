@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from shared.config import Section, repo_path, to_yaml
+from shared.config import REPO_ROOT, Section, repo_path, to_yaml
 from shared.errors import UserError
 
 WEIGHTS = "model.safetensors"
@@ -77,8 +77,20 @@ def load_checkpoint(
         return released(path), {}
     state, method, config = read_weights(path)
     if method not in loaders:
-        raise CheckpointError(f"{path} is a checkpoint of {method}, not of {', '.join(loaders)}.")
+        package = package_of(method)
+        hint = f" It is for the programs of {package}, e.g. python -m {package}.evaluate." if package else ""
+        raise CheckpointError(f"{path} is a checkpoint of {method}, not of {', '.join(loaders)}.{hint}")
     return loaders[method](state, config, path).eval(), config
+
+
+def packages() -> list[str]:
+    """The method packages of this checkout: those with a module `loading`."""
+    return sorted(file.parent.name for file in REPO_ROOT.glob("*/loading.py"))
+
+
+def package_of(method: str) -> str | None:
+    """The package that reads a checkpoint of this method: `st_mem_modified` of `st_mem_vqvae`; None where there is none."""
+    return next((name for name in packages() if f"{method}_".startswith(f"{name.removesuffix('_modified')}_")), None)
 
 
 def load_part(model: nn.Module, state: Mapping[str, Tensor], prefix: str, origin: str | Path) -> None:

@@ -6,12 +6,11 @@ position, because databases disagree on order (`aVL` before `aVF` or after) and 
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from shared.errors import UserError
+from shared.errors import UserError, did_you_mean
 
 LEADS: tuple[str, ...] = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
 LIMB_LEADS: tuple[str, ...] = LEADS[:6]
@@ -48,9 +47,7 @@ def canonical_lead(name: str) -> str:
     """
     found = _BY_LOWER.get(str(name).strip().lower())
     if found is None:
-        near = difflib.get_close_matches(str(name).strip().lower(), _BY_LOWER, n=1, cutoff=0.5)
-        hint = f"; did you mean {_BY_LOWER[near[0]]!r}?" if near else "."
-        raise LeadError(f"unknown lead {name!r}{hint} Expected one of {', '.join(LEADS)}.")
+        raise LeadError(f"unknown lead {name!r}{did_you_mean(name, LEADS)} Expected one of {', '.join(LEADS)}.")
     return found
 
 

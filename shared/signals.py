@@ -2,14 +2,48 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import numpy as np
 
 FS_RANGE = (50.0, 5000.0)
 """Hz; below, waves are lost, and above, a header is wrong."""
 FLAT_MV = 0.005
 """A lead that moves less than this over a whole segment carries no ECG."""
+MILLIVOLT = {"mv": 1.0, "uv": 1e-3, "µv": 1e-3, "v": 1e3}
+"""Unit in lower case → mV."""
+POSSIBLE_MV = (0.02, 20.0)
+"""Typical peak-to-peak amplitude of a lead; beyond, the numbers are in another unit."""
 CLIPPED_MS = 20.0
 """A lead that rests on its own extreme value this long was cut off; no wave is flat for so long to the last bit."""
+
+
+def typical_amplitude(ecg: np.ndarray, fs: float) -> np.ndarray:
+    """Peak-to-peak amplitude `[…]` of each lead in a typical second: the median over the whole seconds of `ecg [..., T]`.
+
+    Args:
+        ecg: leads in any unit; under a second is taken as one.
+        fs: Hz.
+    """
+    second = min(round(fs), ecg.shape[-1])
+    whole = ecg[..., : ecg.shape[-1] // second * second]
+    return np.asarray(np.median(np.ptp(whole.reshape(*ecg.shape[:-1], -1, second), axis=-1), axis=-1))
+
+
+def resample_ends(ecg: np.ndarray, fs: float, to: float) -> np.ndarray:
+    """`ecg [..., T]` at `fs` Hz as it is at `to` Hz: polyphase, the ends continued, so that none leaks into the other.
+
+    Returns:
+        `[..., round(T * to / fs)]`.
+    """
+    if fs == to:
+        return ecg
+    from scipy.signal import resample_poly  # slow to import, and needed only where rates differ
+
+    ratio = Fraction(to / fs).limit_denominator(5000)
+    length = round(ecg.shape[-1] * to / fs)
+    resampled = resample_poly(ecg, ratio.numerator, ratio.denominator, axis=-1, padtype="edge")
+    return np.asarray(resampled[..., :length])
 
 
 def clipped_samples(signal: np.ndarray, fs: float) -> np.ndarray:

@@ -11,7 +11,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from shared.data.quality import FLAGS
 from shared.measurements.catalog import VALUES
+
+SHOWN = 5
+"""Records that are named of a kind; audit.json names all."""
 
 
 def make_audit(
@@ -46,6 +50,7 @@ def make_audit(
         "duplicates": [names for names in groups if len(names) > 1],
         "clipped_segments": int(records.clipped.sum()),
         "flat_segments": int(records.flat_lead.sum()),
+        "flags": {name: records.record[records[name]].tolist() for name in FLAGS},
         "derived_lead_segments": int((records.derived_leads.str.len() > 0).sum()),
         "limb_residual_mv": {
             "checked": int(np.isfinite(residual).sum()),
@@ -99,6 +104,10 @@ def print_audit(audit: dict[str, Any], out: Path) -> None:
         f"flags        {audit['clipped_segments']} clipped, {audit['flat_segments']} with a flat lead, "
         f"{audit['derived_lead_segments']} with derived leads"
     )
+    for name, names in audit["flags"].items():
+        if names:
+            more = f", … {len(names) - SHOWN} more in audit.json" if len(names) > SHOWN else ""
+            lines.append(f"             {len(names)} with {name}: {', '.join(names[:SHOWN])}{more}")
     for name, counts in audit["labels"].items():
         shown = ", ".join(f"{label} {count}" for label, count in sorted(counts.items(), key=lambda x: -x[1])[:8])
         more = f", … ({len(counts)} in all)" if len(counts) > 8 else ""

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from shared.config import Choice, config_from_cli, entry_point
 from shared.data.audit import make_audit, print_audit
+from shared.data.quality import amplitudes, flag_amplitudes, flag_leads, is_odd_age
 from shared.data.sources import SOURCES
 from shared.data.sources.base import BAD_ROW, PROBLEM, PrepareConfig, RecordError, Recording
 from shared.data.store import MICROVOLT, ECGStore, StoreError
@@ -27,6 +28,8 @@ from shared.measurements.catalog import VALUES
 from shared.measurements.features import extract_features
 from shared.signals import FLAT_MV, FS_RANGE, clipped_samples
 
+LEADS_OF = {"flat_lead": "flat_leads"}
+"""Where the column of a flag's leads is not called `…_leads`."""
 FLOAT16_MAX = float(np.finfo(np.float16).max)
 
 
@@ -53,17 +56,20 @@ def prepare(config: PrepareConfig) -> ECGStore:
     num_samples = round(config.seconds * config.fs)
     rows: list[dict[str, Any]] = []
     chunks = [index.iloc[i : i + config.chunk] for i in range(0, len(index), config.chunk)]
+    odd = _odd_segments(config, chunks) if "amplitude" in config.exclude else {}
     with StoreWriter(config.out, len(config.leads), num_samples, config.shard, len(config.features)) as writer:
         for signals, features, chunk_rows, chunk_left_out in tqdm(
             _process_all(config, chunks), total=len(chunks), desc=f"prepare {config.source}", unit="chunk", disable=None
         ):
-            writer.add(signals, features)
-            rows.extend(chunk_rows)
+            keep = [(row["record"], row["segment"]) not in odd for row in chunk_rows]
+            writer.add(signals[keep], features[keep])
+            rows.extend(row for row, kept in zip(chunk_rows, keep, strict=True) if kept)
             left_out.extend(chunk_left_out)
+            left_out.extend(odd[key] for key in ((r["record"], r["segment"]) for r in chunk_rows) if key in odd)
         if not rows:
             reasons = "; ".join(f"{item['record']}: {item['detail']}" for item in left_out[:3])
             raise StoreError(f"none of {len(whole)} records could be used. First: {reasons}")
-        records = _table(rows, source.LABELS)
+        records = _table(rows, source.LABELS, config.leads)
         seconds = time.perf_counter() - started
         audit = make_audit(records, left_out, len(whole), seconds, source.LABELS, config.features)
         classes = {name: sorted({x for labels in records[name] for x in labels}) for name in source.LABELS}
@@ -119,6 +125,21 @@ def _process_all(config: PrepareConfig, chunks: Sequence[pd.DataFrame]) -> Itera
         yield from joblib.Parallel(return_as="generator")(joblib.delayed(process_chunk)(config, c) for c in chunks)
 
 
+def _odd_segments(config: PrepareConfig, chunks: Sequence[pd.DataFrame]) -> dict[tuple[str, int], dict[str, str]]:
+    """Segments whose amplitude is flagged, by record and number, as left out: all must be read before one can be judged."""
+    plain = config.model_copy(update={"features": ()})
+    rows = [row for _, _, chunk_rows, _ in _process_all(plain, chunks) for row in chunk_rows]
+    if not rows:
+        return {}
+    flagged = flag_amplitudes(np.array([row["amplitudes_mv"] for row in rows]))
+    found = {}
+    for row, leads in zip(rows, flagged, strict=True):
+        if leads.any():
+            detail = f"{row['record']} segment {row['segment']}: amplitude in {', '.join(_names(config.leads, leads))}"
+            found[row["record"], row["segment"]] = _left_out(row, "amplitude", detail)
+    return found
+
+
 def process_chunk(config: PrepareConfig, index: pd.DataFrame) -> Chunk:
     """Read and check a few records.
 
@@ -136,17 +157,19 @@ def process_chunk(config: PrepareConfig, index: pd.DataFrame) -> Chunk:
             if isinstance(result, RecordError):
                 raise result
             for segment, ecg, flags in _segments(result, config, num_samples):
-                problem = next((f for f in ("nan", *config.exclude) if flags[f]), None)
+                row = {"source": config.source, **meta, **result.info, "segment": segment}
+                flags["odd_age"] = is_odd_age(row.get("age"))
+                problem = next((f for f in ("nan", *config.exclude) if flags.get(f)), None)
                 if problem:
-                    where = ", ".join(flags["nan_leads"] if problem == "nan" else flags[f"{problem}s"])
-                    left_out.append(
-                        _left_out(meta, problem, f"{meta['record']} segment {segment}: {problem} in {where}")
-                    )
+                    what = f"{problem} {row.get('age')}" if problem == "odd_age" else problem
+                    where = flags.get(LEADS_OF.get(problem, f"{problem}_leads"))
+                    detail = f"{what} in {', '.join(where)}" if where else what
+                    left_out.append(_left_out(meta, problem, f"{meta['record']} segment {segment}: {detail}"))
                     continue
                 quantised = np.clip(np.rint(ecg / MICROVOLT), -32768, 32767).astype(np.int16)
                 signals.append(quantised)
                 digest = hashlib.blake2b(quantised.data, digest_size=16).hexdigest()
-                row = {"source": config.source, **meta, **result.info, "segment": segment, "digest": digest, **flags}
+                row |= {"digest": digest, **flags}
                 if config.features:
                     channels, measured = _measure(config, quantised)
                     features.append(channels)
@@ -224,24 +247,30 @@ def _segments(
         beyond = np.abs(window).max(axis=1) > 32767 * MICROVOLT
         flags = {
             "nan": bool(nan.any()),
-            "nan_leads": _names(config, nan),
+            "nan_leads": _names(config.leads, nan),
             "flat_lead": bool(flat.any()),
-            "flat_leads": _names(config, flat),
+            "flat_leads": _names(config.leads, flat),
             "clipped": bool((cut | beyond).any()),
-            "clippeds": _names(config, cut | beyond),
+            "clipped_leads": _names(config.leads, cut | beyond),
             "limb_residual_mv": residual,
             "derived_leads": list(derived),
+            "amplitudes_mv": amplitudes(ecg[:, raw], recording.fs, flat),
         }
+        for name, leads in flag_leads(ecg[:, raw], recording.fs).items():
+            flags |= {name: bool((leads & ~flat).any()), f"{name}_leads": _names(config.leads, leads & ~flat)}
         yield segment, window, flags
 
 
-def _names(config: PrepareConfig, mask: np.ndarray) -> list[str]:
-    return [name for name, yes in zip(config.leads, mask, strict=True) if yes]
+def _names(leads: Sequence[str], mask: np.ndarray) -> list[str]:
+    return [name for name, yes in zip(leads, mask, strict=True) if yes]
 
 
-def _table(rows: list[dict[str, Any]], labels: Sequence[str]) -> pd.DataFrame:
+def _table(rows: list[dict[str, Any]], labels: Sequence[str], leads: Sequence[str]) -> pd.DataFrame:
     """records.parquet: the common columns first, then labels, quality flags and whatever the source adds."""
-    records = pd.DataFrame(rows).rename(columns={"clippeds": "clipped_leads"})
+    records = pd.DataFrame(rows)
+    odd = flag_amplitudes(np.array(records.amplitudes_mv.tolist()))
+    records["amplitude"] = odd.any(axis=1).tolist()
+    records["amplitude_leads"] = [_names(leads, mask) for mask in odd]
     records = records.drop(columns=["nan", "nan_leads", "path"], errors="ignore")
     first = records.groupby("digest").record.transform("first")
     records["duplicate_of"] = first.where(records.digest.duplicated(), "")

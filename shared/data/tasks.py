@@ -12,7 +12,7 @@ import pandas as pd
 
 from shared.config import repo_path
 from shared.data.store import ECGStore
-from shared.errors import UserError
+from shared.errors import UserError, did_you_mean
 
 TASKS: dict[str, str] = {
     "ptbxl_superclass": "superclass",
@@ -69,16 +69,19 @@ def make_task(store: ECGStore, name: str, single_label: bool = False, classes: S
     else:
         column = TASKS.get(name, name)
         if column not in store.meta.get("labels", {}):
-            there = ", ".join(store.meta.get("labels", {})) or "none"
+            columns = store.meta.get("labels", {})
+            tasks = [*columns, *(task for task, its in TASKS.items() if its in columns)]
+            hint = did_you_mean(name, tasks) if name not in TASKS else "."
             raise UserError(
-                f"the store {store.path} has no labels {column!r} (task {name!r}); its label columns: {there}. "
-                "Labels of your own go into a CSV: task=labels.csv."
+                f"the store {store.path} has no labels {column!r} (task {name!r}){hint} "
+                f"Its label columns: {', '.join(columns) or 'none'}. Labels of your own go into a CSV: task=labels.csv."
             )
         known, of_records = store.meta["labels"][column], store.records[column].tolist()
     chosen = tuple(classes or known)
     unknown = [c for c in chosen if c not in known]
     if unknown:
-        raise UserError(f"task {name!r} has no class {', '.join(unknown)}; its classes: {', '.join(known)}.")
+        hint = did_you_mean(unknown[0], known)
+        raise UserError(f"task {name!r} has no class {', '.join(unknown)}{hint} Its classes: {', '.join(known)}.")
     position = {label: i for i, label in enumerate(chosen)}
     labels = np.zeros((len(store), len(chosen)), dtype=bool)
     for row, names in enumerate(of_records):

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from shared.data.splits import open_labelled
-from shared.errors import UserError
+from shared.errors import UserError, did_you_mean
 from shared.evaluation.config import EvaluateConfig
 from shared.evaluation.contamination import check_contamination
 from shared.evaluation.context import RANDOM, Context, Picture, Result
@@ -56,7 +56,8 @@ def evaluate(rows: Rows, config: EvaluateConfig, out: Path) -> Path:
     """
     unknown = [p for p in config.protocols if p not in PROTOCOLS]
     if unknown:
-        raise UserError(f"unknown protocol {', '.join(unknown)}; the protocols are {', '.join(PROTOCOLS)}.")
+        hint = did_you_mean(unknown[0], PROTOCOLS)
+        raise UserError(f"unknown protocol {', '.join(unknown)}{hint} The protocols are {', '.join(PROTOCOLS)}.")
     context = open_context(config, out, pick_device(config.device), rows.encoders, (RANDOM, *rows.baselines))
     context.rows.update({row: context.embed(row) for row in context.encoders})
     results, problems = run_protocols(context)

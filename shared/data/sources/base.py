@@ -18,13 +18,12 @@ from shared.config import RepoPath, Section
 from shared.data.spec import FS, SECONDS, parse_features
 from shared.errors import UserError
 from shared.leads import LEADS, parse_leads
-from shared.signals import FS_RANGE
+from shared.signals import FS_RANGE, MILLIVOLT
 
 PROBLEM = "problem"
 """Column of an index: why a row of the database's table cannot be used; empty or absent where it can."""
 BAD_ROW = "bad row"
 """The reason under which such a row is counted."""
-MILLIVOLT = {"mv": 1.0, "uv": 1e-3, "µv": 1e-3, "v": 1e3}
 
 
 class PrepareConfig(Section):
@@ -39,8 +38,12 @@ class PrepareConfig(Section):
     features: tuple[str, ...] = Field(
         (), description="measurements stored beside the signals: names of shared.features.FEATURES, or all"
     )
-    exclude: tuple[Literal["flat_lead", "clipped"], ...] = Field(
-        ("flat_lead",), description="flags that leave a segment out; NaN always does, since int16 cannot hold it"
+    exclude: tuple[
+        Literal["flat_lead", "clipped", "amplitude", "offset", "frozen", "zeros", "noise", "odd_age"], ...
+    ] = Field(
+        ("flat_lead",),
+        description="flags that leave a segment out; NaN always does, since int16 cannot hold it. `amplitude` compares "
+        "with the whole source and reads it twice",
     )
     limit: int | None = Field(None, ge=1, description="read only the first records")
     workers: int = Field(-1, description="parallel jobs; -1 = one a core")

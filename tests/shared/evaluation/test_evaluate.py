@@ -96,8 +96,11 @@ def test_leak_stands_on_the_page(synthetic_store: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("protocols=knn,astrology", "unknown protocol astrology; the protocols are knn"),
-        ("task=ptbxl_rhythm", "has no labels 'rhythm'.*its label columns: superclass"),
+        ("protocols=knn,astrology", "unknown protocol astrology. The protocols are knn"),
+        ("protocols=knn,linear_prob", "unknown protocol linear_prob; did you mean 'linear_probe'"),
+        ("task=superclas", r"\(task 'superclas'\); did you mean 'superclass'"),
+        ("task=ptbxl_superclas", r"did you mean 'ptbxl_superclass'"),
+        ("task=ptbxl_rhythm", "has no labels 'rhythm'.*Its label columns: superclass"),
         ("test_folds=8", r"fold\(s\) \[8\] stand in more than one"),
         ("test_folds=11", r"test_folds \[11\] hold no record with a label"),
         ("store=nowhere", "is not a store"),
@@ -172,7 +175,7 @@ def test_single_label_task(synthetic_store: Path) -> None:
     assert every.classes == ("CD", "HYP", "MI", "NORM", "STTC")
     assert (single.labels[single.usable].sum(axis=1) == 1).all()
     assert single.usable.sum() < every.usable.sum()
-    with pytest.raises(UserError, match="has no class XYZ"):
+    with pytest.raises(UserError, match="has no class XYZ. Its classes"):
         make_task(store, "superclass", classes=["XYZ"])
 
 
