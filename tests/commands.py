@@ -13,7 +13,8 @@ from pathlib import Path
 
 import shared.sweep
 from scripts.demo import parse, plan
-from shared.config import REPO_ROOT, Section, load_config, repo_path
+from shared.apply import ApplyConfig
+from shared.config import REPO_ROOT, Section, config_from_cli, load_config, repo_path
 from shared.programs import all_programs, program_of
 
 COMMAND = re.compile(r"^(cd \S+ && )?((\w+=\S+|\[\w+=\S+\]) )*(bash \S|python -m |-m )")
@@ -115,6 +116,12 @@ def check(argv: list[str]) -> str | None:
         for point in sweep.points:
             load_program(sweep.program, sweep.config, [f"{key}={value}" for key, value in point.items()])
         return sweep.config
+    if module == "shared.apply":
+        config_from_cli(ApplyConfig, given)
+        return None
+    if module == "shared.data.verify":
+        assert len(given) == 1, f"{module} takes one store: {given}"
+        return None
     if module in OTHERS:
         return None
     names = [name for name, program in all_programs().items() if program.module == module]
