@@ -79,6 +79,8 @@ def load_checkpoint(
     if method not in loaders:
         package = package_of(method)
         hint = f" It is for the programs of {package}, e.g. python -m {package}.evaluate." if package else ""
+        if package is not None and package == package_of(next(iter(loaders))):
+            hint = f" {package} wrote it and does not read it: LOADERS of {package}.loading needs a line {method!r}."
         raise CheckpointError(f"{path} is a checkpoint of {method}, not of {', '.join(loaders)}.{hint}")
     return loaders[method](state, config, path).eval(), config
 

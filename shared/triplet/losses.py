@@ -31,8 +31,8 @@ class LossConfig(Section):
 
     @model_validator(mode="after")
     def _check(self) -> LossConfig:
-        if self.name not in MINERS[self.miner].serves:
-            fitting = [miner for miner, found in MINERS.items() if self.name in found.serves]
+        if not MINERS[self.miner].fits(self.name):
+            fitting = [miner for miner, found in MINERS.items() if found.fits(self.name)]
             raise ValueError(f"miner {self.miner} is not for the loss {self.name}; expected {' or '.join(fitting)}")
         if self.positives == "jaccard" and not MINERS[self.miner].graded:
             raise ValueError(f"miner {self.miner} knows equal labels only; with positives=jaccard use all")

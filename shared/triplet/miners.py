@@ -54,6 +54,11 @@ class Miner:
     def __init__(self, distance: Callable[[Tensor, Tensor], Tensor]) -> None:
         self.distance = distance
 
+    @classmethod
+    def fits(cls, loss: str) -> bool:
+        """Whether the loss of this name can take what this miner leaves."""
+        return loss in cls.serves
+
     def triplets(self, batch: Batch) -> Triplets:
         """The triplets that count."""
         raise NotImplementedError
@@ -66,7 +71,10 @@ class Miner:
 class All(Miner):
     """`all`: nothing is left out."""
 
-    serves = ("triplet", "multi_similarity", "supcon")
+    @classmethod
+    def fits(cls, loss: str) -> bool:
+        """Every loss, those added later too."""
+        return True
 
     def triplets(self, batch: Batch) -> Triplets:
         """Every one."""

@@ -19,7 +19,7 @@ from ecg_jepa_modified.config import ModelConfig as JEPAConfig
 from ecg_jepa_modified.model import ECGJEPA
 from shared import embed, load_encoder
 from shared.apply import main
-from shared.checkpoints import CheckpointError, save_weights
+from shared.checkpoints import CheckpointError, packages, save_weights
 from shared.config import REPO_ROOT
 from shared.data.store import ECGStore
 from shared.embeddings import embed_store
@@ -71,9 +71,7 @@ def test_any_method_is_found_by_its_name(weights: Path, tmp_path: Path) -> None:
     assert type(jepa).__name__ == "ECGJEPAEncoder" and not jepa.training
     assert type(load_encoder(weights)).__name__ == "STMEMEncoder"
     save_weights(tmp_path / "model.safetensors", {"w": torch.zeros(1)}, "cinc", {})
-    with pytest.raises(
-        CheckpointError, match="checkpoint of cinc, which none of ecg_jepa_modified, st_mem_modified reads"
-    ):
+    with pytest.raises(CheckpointError, match=f"checkpoint of cinc, which none of {', '.join(packages())} reads"):
         load_encoder(tmp_path)
     torch.save({"w": torch.zeros(1)}, tmp_path / "other.pth")
     with pytest.raises(CheckpointError, match="is a file of no method here"):

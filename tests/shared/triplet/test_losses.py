@@ -6,7 +6,7 @@ import itertools
 import json
 import subprocess
 import sys
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -20,6 +20,7 @@ from shared.triplet.losses import (
     LOSSES,
     SAVED_TOGETHER,
     AnyLoss,
+    LossConfig,
     MetricLoss,
     MultiSimilarityConfig,
     TripletLossConfig,
@@ -186,7 +187,14 @@ def test_each_loss_has_its_own_keys_and_miners() -> None:
     assert {name for name, (config, _) in LOSSES.items() if config.model_fields["name"].default == name} == set(LOSSES)
     assert all(set(miner.serves) <= set(LOSSES) for miner in MINERS.values())
     for name in LOSSES:
-        assert "all" in [miner for miner, found in MINERS.items() if name in found.serves]
+        assert "all" in [miner for miner, found in MINERS.items() if found.fits(name)]
+
+    class Added(LossConfig):
+        name: Literal["added"] = "added"
+
+    assert Added().miner == "all"
+    with pytest.raises(ValueError, match=r"miner hard is not for the loss added; expected all \["):
+        Added(miner="hard")
     assert load_config(LossOnly, None, ["loss.miner=semihard"]).loss == TripletLossConfig(miner="semihard")
     given = load_config(LossOnly, None, ["loss.name=multi_similarity", "loss.miner=multi_similarity", "loss.alpha=3"])
     assert given.loss == MultiSimilarityConfig(miner="multi_similarity", alpha=3.0)
