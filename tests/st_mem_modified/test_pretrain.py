@@ -150,8 +150,8 @@ def test_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
         CheckpointError, match="is a checkpoint of ecg_jepa, not of .*python -m ecg_jepa_modified.evaluate"
     ):
         load_model(tmp_path / "model.safetensors")
-    save_weights(tmp_path / "own.safetensors", {"w": torch.zeros(1)}, "st_mem_levels", {"model": {}})
-    with pytest.raises(CheckpointError, match="LOADERS of st_mem_modified.loading needs a line 'st_mem_levels'"):
+    save_weights(tmp_path / "own.safetensors", {"w": torch.zeros(1)}, "st_mem_forgotten", {"model": {}})
+    with pytest.raises(CheckpointError, match="LOADERS of st_mem_modified.loading needs a line 'st_mem_forgotten'"):
         load_model(tmp_path / "own.safetensors")
     with pytest.raises(CheckpointError, match="holds no weights"):
         load_model(tmp_path / "nothing")

@@ -119,7 +119,7 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        (["out=x"], "source: None is not one of ptbxl, ludb, wfdb_folder, synthetic"),
+        (["out=x"], "source: None is not one of ptbxl, ludb, "),
         (["source=ptb", "out=x"], "source: 'ptb' is not one of"),
         (["source=[ptbxl]", "out=x"], "source: .* is not one of"),
         (["source=ptbxl"], "out: Field required"),
