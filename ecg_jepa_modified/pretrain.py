@@ -50,9 +50,8 @@ def pretrain(config: PretrainConfig) -> Path:
         preprocess = Preprocess(spec, store.scale).to(run.device)
         optimizer = make_optimizer(model, optim)
         schedule = make_schedule(optimizer, optim, data.steps)
-        if (
-            run.resume(model, optimizer=optimizer) == 0 and spec.features
-        ):  # a resumed run has the scales in its checkpoint
+        begun = run.resume(model, optimizer=optimizer)
+        if not begun and spec.features:  # a resumed run has the scales in its checkpoint
             from ecg_jepa_modified.hybrid import fit_features
 
             fit_features([model.encoder, model.target_encoder], store, train)

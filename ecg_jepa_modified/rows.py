@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
 from ecg_jepa_modified.hybrid import HybridEncoder
 from ecg_jepa_modified.loading import encoder_of, load_encoder, load_model, random_encoder
 from shared.evaluation.config import EvaluateConfig
-from shared.evaluation.context import UNTUNED
 from shared.evaluation.evaluate import evaluate_weights, training_figures
-from shared.evaluation.rows import Rows
+from shared.evaluation.rows import Rows, untuned_row
 from shared.triplet.model import TripletModel
 
 NAMES = {False: "ECG-JEPA", True: "hybrid ECG-JEPA"}
@@ -35,7 +32,7 @@ def rows_of(weights: Path, config: EvaluateConfig, out: Path) -> Rows:
     name = NAMES[isinstance(encoder, HybridEncoder)]
     others: dict[str, nn.Module] = {}
     if isinstance(model, TripletModel):
-        name, others = f"{name} + {trained['loss']['name']}", untuned(model, trained)
+        name, others = f"{name} + {trained['loss']['name']}", untuned_row(encoder, trained, load_encoder)
     elif "mode" in trained:
         name = f"{name}, {trained['mode']}"
     return Rows(
@@ -47,11 +44,3 @@ def rows_of(weights: Path, config: EvaluateConfig, out: Path) -> Rows:
         trained_on=trained.get("data"),
         figures=training_figures(weights),
     )
-
-
-def untuned(model: TripletModel, trained: Mapping[str, Any]) -> dict[str, nn.Module]:
-    """The row of the encoder that the tuning started from, where its weights are still there or it never changed."""
-    weights = trained["encoder"]["weights"]
-    if weights is not None and Path(weights).exists():
-        return {UNTUNED: load_encoder(Path(weights))}
-    return {UNTUNED: model.encoder} if trained["encoder"]["train"] == "none" else {}

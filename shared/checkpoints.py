@@ -244,7 +244,7 @@ def claim_folder(out: Path, resolved: Section, overwrite: bool) -> None:
     from shared.files import clean_up
 
     clean_up(out / "checkpoints")
-    newest = newest_checkpoint(out)
+    newest = newest_checkpoint(out, weights_only=True)  # its config stands with them; `resume` looks at the rest
     if newest is not None:
         _, _, saved = read_weights(newest / WEIGHTS)
         with suppress(ValidationError):  # keys that are younger than the run take their defaults

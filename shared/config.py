@@ -53,8 +53,8 @@ class Section(BaseModel):
     """One section of a config: frozen, and no key beyond the declared ones."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False)
-    also_read: ClassVar[frozenset[str]] = frozenset()
-    """Older spellings of keys, which a validator of the class understands."""
+    also_read: ClassVar[Mapping[str, str]] = {}
+    """Older spelling of a key → the key; a validator of the class understands it."""
     _program: str | None = PrivateAttr(None)
     """What the whole config was read for; written into the run folder's YAML, and no part of what was configured."""
 

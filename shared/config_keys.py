@@ -15,8 +15,6 @@ from shared.errors import UserError
 
 TAG = "name"
 """The key that says which class a section of several is."""
-TWINS = {"seconds": "num_samples", "num_samples": "seconds"}
-"""Two spellings of one setting: where a layer gives one, the other of the layers below it is gone."""
 
 
 LONGEST = 200
@@ -154,11 +152,14 @@ def known_keys(config_class: type[BaseModel], prefix: str = "") -> Iterator[str]
 def merge(into: dict[str, Any], values: Mapping[str, Any], config_class: type[BaseModel] | None) -> dict[str, Any]:
     """Put the values of a later layer over those of the earlier ones, section by section.
 
-    Where a layer gives a section that is one of several classes another `name`, the earlier layers' keys of other classes go.
+    Where a layer gives a section that is one of several classes another `name`, the earlier layers' keys of other classes go;
+    where it gives one spelling of a key, the other one of the earlier layers goes.
     """
+    older = getattr(config_class, "also_read", {})
+    twins = {**older, **{key: spelling for spelling, key in older.items()}}
     for key, value in values.items():
-        if TWINS.get(key) in into and TWINS[key] not in values:
-            del into[TWINS[key]]
+        if twins.get(key) in into and twins[key] not in values:
+            del into[twins[key]]
         section = section_of(config_class.model_fields.get(key)) if config_class is not None else None
         if not isinstance(value, dict):
             into[key] = value

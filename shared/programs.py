@@ -9,14 +9,13 @@ A package's table is the dict `PROGRAMS` of its module `programs`, found by name
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from shared.config import REPO_ROOT, Choice, Section, asks_for_help, entry_point, read_program
-from shared.errors import UserError
+from shared.errors import UserError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -70,9 +69,7 @@ def find_program(name: str) -> Program:
     if name in table:
         return table[name]
     every = all_programs()
-    close = difflib.get_close_matches(name, every, n=1, cutoff=0.6)
-    hint = f"; did you mean {close[0]!r}?" if close else "."
-    raise UserError(f"unknown program {name!r}{hint} Programs: {', '.join(every)}.")
+    raise UserError(f"unknown program {name!r}{did_you_mean(name, every, 0.6)} Programs: {', '.join(every)}.")
 
 
 def program_of(config: str, overrides: Sequence[str] = ()) -> str:

@@ -46,6 +46,13 @@ def resample_ends(ecg: np.ndarray, fs: float, to: float) -> np.ndarray:
     return np.asarray(resampled[..., :length])
 
 
+def run_starts(there: np.ndarray, run: int) -> np.ndarray:
+    """Whether a sample and those after it, `run` in all, are there: bool `[…, T]` to `[…, T - run + 1]`; at most T in a run."""
+    counted = np.zeros((*there.shape[:-1], there.shape[-1] + 1), dtype=np.int32)
+    np.cumsum(there, axis=-1, out=counted[..., 1:])
+    return np.asarray(counted[..., run:] - counted[..., :-run] == run)
+
+
 def clipped_samples(signal: np.ndarray, fs: float) -> np.ndarray:
     """Samples inside a stretch of `CLIPPED_MS` (three samples at least) that rests on its lead's own maximum or minimum.
 
@@ -61,9 +68,7 @@ def clipped_samples(signal: np.ndarray, fs: float) -> np.ndarray:
     if run > signal.shape[-1]:
         return result
     for extreme in (signal.max(axis=-1, keepdims=True), signal.min(axis=-1, keepdims=True)):
-        resting = np.zeros((*signal.shape[:-1], signal.shape[-1] + 1), dtype=np.int32)
-        np.cumsum(signal == extreme, axis=-1, out=resting[..., 1:])
-        begins = resting[..., run:] - resting[..., :-run] == run  # the next `run` samples all rest
+        begins = run_starts(signal == extreme, run)
         for shift in range(run) if begins.any() else ():
             result[..., shift : shift + begins.shape[-1]] |= begins
     return result

@@ -16,7 +16,7 @@ from shared.embeddings import OneKind
 from shared.evaluation.config import EvaluateConfig
 from shared.evaluation.context import UNTUNED, Picture
 from shared.evaluation.evaluate import evaluate_weights
-from shared.evaluation.rows import Rows
+from shared.evaluation.rows import Rows, start_of, untuned_row
 from shared.triplet.model import TripletModel
 from st_mem_modified.figures import draw_reconstruction
 from st_mem_modified.loading import encoder_of, load_encoder, load_model, random_encoder
@@ -53,10 +53,7 @@ def _plain_rows(model: nn.Module, trained: Mapping[str, Any], random: nn.Module)
 
 
 def _triplet_rows(model: TripletModel, trained: Mapping[str, Any], random: nn.Module) -> Rows:
-    before = _start_of(trained)
-    if before is None and trained["encoder"]["train"] == "none":
-        before = model.encoder
-    others = {} if before is None else {UNTUNED: before}
+    others = untuned_row(model.encoder, trained, load_encoder)
     return Rows(f"ST-MEM + {trained['loss']['name']}", model, random, others, tuple(others))
 
 
@@ -66,19 +63,13 @@ def _vqvae_rows(model: VQVAE, trained: Mapping[str, Any], random: nn.Module) -> 
         "histogram of codes": OneKind(model, "histogram"),
         "tf-idf of codes": OneKind(model, "tfidf"),
     }
-    start = _start_of(trained)
+    start = start_of(trained, load_encoder)
     if start is not None:
         others[UNTUNED] = start
     if start is None or not trained["encoder"]["frozen"]:
         others["its encoder"] = model.encoder
     baselines = () if start is None else (UNTUNED,)
     return Rows("VQ-VAE quantised tokens", OneKind(model, "quantized"), random, others, baselines)
-
-
-def _start_of(trained: Mapping[str, Any]) -> nn.Module | None:
-    """The encoder a training started from, where its weights are still there."""
-    weights = trained["encoder"]["weights"]
-    return load_encoder(Path(weights)) if weights is not None and Path(weights).exists() else None
 
 
 ROWS: dict[type[nn.Module], Callable[[Any, Mapping[str, Any], nn.Module], Rows]] = {

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from shared.signals import typical_amplitude
+from shared.signals import run_starts, typical_amplitude
 
 LEAD_FLAGS = ("amplitude", "offset", "frozen", "zeros", "noise")
 """Each a column of truth values, with the leads beside it in `…_leads`."""
@@ -45,12 +45,10 @@ def flag_leads(ecg: np.ndarray, fs: float) -> dict[str, np.ndarray]:
     power = np.maximum((centred**2).sum(axis=1), 1e-12)
     lag = max(1, round(NOISE_MS * fs / 1000))
     alike = (centred[:, lag:] * centred[:, :-lag]).sum(axis=1) / power
-    constant = np.zeros((len(ecg), ecg.shape[1]), dtype=np.int32)
-    np.cumsum(np.diff(ecg, axis=1) == 0, axis=1, out=constant[:, 1:])
     run = min(round(FROZEN_S * fs), ecg.shape[1] - 1)
     return {
         "offset": np.abs(np.median(ecg, axis=1)) > OFFSET_MV,
-        "frozen": (constant[:, run:] - constant[:, :-run] == run).any(axis=1),
+        "frozen": run_starts(np.diff(ecg, axis=1) == 0, run).any(axis=1),
         "zeros": (ecg == 0).mean(axis=1) > ZEROS,
         # Below 100 Hz, a sample is longer than what is looked at.
         "noise": alike < NOISE if fs >= 1000 / NOISE_MS else np.zeros(len(ecg), dtype=bool),

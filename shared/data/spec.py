@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -39,7 +39,7 @@ class InputSpec(Section):
     checkpoints have it, is understood.
     """
 
-    also_read = frozenset({"num_samples"})
+    also_read: ClassVar[Mapping[str, str]] = {"num_samples": "seconds"}
 
     fs: float = Field(FS, gt=0, le=10_000, description="sampling rate, Hz")
     leads: tuple[str, ...] = Field(

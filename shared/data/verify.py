@@ -35,7 +35,7 @@ def verify(path: str | Path) -> list[str]:
     problems = _damaged_records(store)
     if is_partly_checked(store):
         return problems
-    if store.fingerprint not in {_fingerprint(store, meta) for meta in _hashed_meta(store.meta)}:
+    if store.fingerprint not in _fingerprints(store, _hashed_meta(store.meta)):
         rest = f"its settings{' or its features' if store.features else ''}"
         what = "its signals" if problems or "digest" not in store.records else rest
         problems.append(f"the fingerprint {store.fingerprint} is not that of the files: {what} changed.")
@@ -64,16 +64,20 @@ def _damaged_records(store: ECGStore) -> list[str]:
     return [f"{len(wrong)} of {len(store)} signals are not what was written: {', '.join(wrong[:SHOWN])}{more}."]
 
 
-def _fingerprint(store: ECGStore, meta: dict[str, Any]) -> str:
-    """As `StoreWriter` makes it: portion by portion the signals and then their features, at the end the description."""
+def _fingerprints(store: ECGStore, metas: Sequence[dict[str, Any]]) -> set[str]:
+    """As `StoreWriter` makes it, portion by portion the signals and then their features, at the end each of the descriptions."""
     digest = hashlib.blake2b(digest_size=16)
     for first, last in _portions(store):
         rows = np.arange(first, last)
         digest.update(np.ascontiguousarray(store.read(rows)).data)
         if store.features:
             digest.update(np.ascontiguousarray(store.read_features(rows)).data)
-    digest.update(json.dumps(meta, sort_keys=True).encode())
-    return digest.hexdigest()
+    found = set()
+    for meta in metas:  # the signals are read once
+        whole = digest.copy()
+        whole.update(json.dumps(meta, sort_keys=True).encode())
+        found.add(whole.hexdigest())
+    return found
 
 
 def _portions(store: ECGStore) -> Iterator[tuple[int, int]]:

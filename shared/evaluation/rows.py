@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from shared.evaluation.context import RANDOM, Picture
+from shared.evaluation.context import RANDOM, UNTUNED, Picture
 
 
 @dataclass(frozen=True)
@@ -39,3 +40,29 @@ class Rows:
     def encoders(self) -> dict[str, nn.Module]:
         """Row to encoder, in the order of the tables."""
         return {self.name: self.encoder, **self.others, RANDOM: self.random}
+
+
+def start_of(trained: Mapping[str, Any], load: Callable[[Path], nn.Module]) -> nn.Module | None:
+    """The encoder that a training started from, where its weights are still there.
+
+    Args:
+        trained: the training's config.
+        load: the method's: weights to their encoder.
+    """
+    weights = trained["encoder"]["weights"]
+    return load(Path(weights)) if weights is not None and Path(weights).exists() else None
+
+
+def untuned_row(
+    encoder: nn.Module, trained: Mapping[str, Any], load: Callable[[Path], nn.Module]
+) -> dict[str, nn.Module]:
+    """The row of the encoder that a tuning started from, where its weights are still there or it never changed.
+
+    Args:
+        encoder: as tuned.
+        trained, load: as of `start_of`.
+    """
+    start = start_of(trained, load)
+    if start is None and trained["encoder"]["train"] == "none":
+        start = encoder
+    return {} if start is None else {UNTUNED: start}

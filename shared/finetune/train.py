@@ -30,7 +30,7 @@ from shared.optim import make_optimizer, make_schedule
 from shared.plots.charts import plot_log
 from shared.run import Run
 from shared.selection import Best
-from shared.statistics.metrics import auroc
+from shared.statistics.metrics import scored_auroc
 
 CURVES = {"loss": ("epoch_loss",), "validation AUROC": ("val_auroc",), "learning rate": ("lr",)}
 CONTROL_MODE: dict[str, Mode] = {"finetune": "scratch", "linear_probe": "linear_probe", "scratch": "linear_probe"}
@@ -220,4 +220,4 @@ def validation_auroc(task: Task, truth: np.ndarray, logits: np.ndarray) -> float
             f"the validation records are all alike in task {task.name!r} ({', '.join(task.classes[:8])}): the epoch cannot "
             "be chosen. Name other data.val_folds."
         )
-    return float(np.mean(auroc(truth[:, both], logits[:, both])))
+    return scored_auroc(truth, logits)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from shared.errors import UserError
+from shared.errors import UserError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -62,8 +61,7 @@ def check_names(names: Sequence[str] | None) -> tuple[str, ...]:
     wanted = tuple(FEATURES) if names is None else (names,) if isinstance(names, str) else tuple(names)
     for name in wanted:
         if name not in FEATURES:
-            near = difflib.get_close_matches(str(name), FEATURES, n=1, cutoff=0.4)
-            hint = f"; did you mean {near[0]!r}?" if near else "."
+            hint = did_you_mean(name, FEATURES, 0.4)
             raise UserError(f"unknown feature {name!r}{hint} Expected some of {', '.join(FEATURES)}.")
     if len(set(wanted)) != len(wanted) or not wanted:
         raise UserError(f"features are [{', '.join(wanted)}]; name at least one, and each once.")

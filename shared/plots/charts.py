@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 matplotlib.use("Agg")
@@ -22,24 +23,29 @@ def save(figure: Figure, path: Path) -> None:
     figure.savefig(path, dpi=DPI, facecolor="white")
 
 
-def plot_log(path: Path, log: Path, panels: Mapping[str, Sequence[str]]) -> None:
+def panels(figure: Figure, count: int, columns: int, sharey: bool = False) -> list[Axes]:
+    """`count` panels line by line, `columns` in each."""
+    grid = figure.subplots(-(-count // columns), columns, squeeze=False, sharey=sharey).flatten()
+    for axes in grid[count:]:
+        axes.set_visible(False)
+    return list(grid[:count])
+
+
+def plot_log(path: Path, log: Path, curves: Mapping[str, Sequence[str]]) -> None:
     """Curves of a run's `log.jsonl` against optimizer steps, one panel per quantity.
 
     Args:
         path: PNG to write.
         log: one JSON object a line, each with `step`.
-        panels: title to the names drawn in it; names that were never logged are passed over.
+        curves: title to the names drawn in it; names that were never logged are passed over.
     """
     lines = [json.loads(line) for line in log.read_text().splitlines()]
-    there = {title: [n for n in names if any(n in line for line in lines)] for title, names in panels.items()}
+    there = {title: [n for n in names if any(n in line for line in lines)] for title, names in curves.items()}
     there = {title: names for title, names in there.items() if names}
     columns = min(len(there), 3)
     rows = -(-len(there) // columns)
     figure = Figure(figsize=(3.9 * columns, 2.7 * rows), layout="constrained")
-    axes_grid = figure.subplots(rows, columns, squeeze=False).flatten()
-    for axes in axes_grid[len(there) :]:
-        axes.set_visible(False)
-    for axes, (title, names) in zip(axes_grid, there.items(), strict=False):
+    for axes, (title, names) in zip(panels(figure, len(there), columns), there.items(), strict=True):
         for name, colour in zip(names, COLOURS, strict=False):
             points = [(line["step"], line[name]) for line in lines if name in line]
             axes.plot(*zip(*points, strict=True), color=colour, lw=1.5, marker=".", ms=4, label=name)

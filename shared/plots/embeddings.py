@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 
-from shared.plots.charts import COLOURS, save
+from shared.plots.charts import COLOURS, panels, save
 
 TSNE_POINTS = 1000
 
@@ -43,23 +43,29 @@ def plot_embeddings(
     lines = -(-len(rows) // MOST_PANELS)
     columns = -(-len(rows) // lines)
     figure = Figure(figsize=(4.6 * columns, 4.4 * lines + 0.2), layout="constrained")
-    panels = figure.subplots(lines, columns, squeeze=False).flatten()
-    for axes in panels[len(rows) :]:
-        axes.set_visible(False)
+    grid = panels(figure, len(rows), columns)
     counts = np.bincount(classes[keep], minlength=len(names))
     shown = np.argsort(-counts, kind="stable")[: len(COLOURS)]
     shown = shown[counts[shown] > 0]
-    for axes, (row, embeddings) in zip(panels, rows.items(), strict=False):
+    for axes, (row, embeddings) in zip(grid, rows.items(), strict=True):
         points, labels = _project(embeddings[keep], method, seed)
         for colour, c in zip(COLOURS, shown, strict=False):
             mine = classes[keep] == c
-            axes.scatter(*points[mine].T, s=9, color=colour, alpha=0.65, lw=0, label=f"{names[c]} ({mine.sum()})")
+            axes.scatter(
+                points[mine, 0],
+                points[mine, 1],
+                s=9,
+                color=colour,
+                alpha=0.65,
+                lw=0,
+                label=f"{names[c]} ({mine.sum()})",
+            )
         axes.set_title(row, fontsize=11)
         axes.set_xlabel(labels[0], fontsize=9)
         axes.set_ylabel(labels[1], fontsize=9)
         axes.set_xticks([])
         axes.set_yticks([])
-    handles, texts = panels[0].get_legend_handles_labels()
+    handles, texts = grid[0].get_legend_handles_labels()
     figure.legend(
         handles, texts, loc="outside lower center", ncols=min(len(shown), 6), fontsize=9, markerscale=2, frameon=False
     )

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.metrics import auc, confusion_matrix, roc_curve
 
-from shared.plots.charts import COLOURS, save
+from shared.plots.charts import COLOURS, panels, save
 from shared.statistics.interval import Interval, Scores
 
 MOST_CLASSES = 12
@@ -30,10 +30,14 @@ def _panels(count: int, side: float, title: str) -> tuple[Figure, list[Axes]]:
     lines = -(-count // columns)
     figure = Figure(figsize=(side * columns + 0.6, side * lines + 0.6), layout="constrained")
     figure.suptitle(title, fontsize=12)
-    grid = figure.subplots(lines, columns, squeeze=False).flatten()
-    for axes in grid[count:]:
-        axes.set_visible(False)
-    return figure, list(grid[:count])
+    return figure, panels(figure, count, columns)
+
+
+def _legend_below(figure: Figure, axes: Axes) -> None:
+    """One legend below the panels, which all have the same rows; as many columns as their names leave room for."""
+    handles, texts = axes.get_legend_handles_labels()
+    columns = max(1, min(len(texts), int(figure.get_figwidth() / (0.6 + 0.075 * max(map(len, texts))))))
+    figure.legend(handles, texts, loc="outside lower center", ncols=columns, fontsize=9, frameon=False)
 
 
 def plot_roc(path: Path, truth: np.ndarray, rows: Mapping[str, np.ndarray], classes: Sequence[str], title: str) -> None:
@@ -120,8 +124,8 @@ def plot_conditions(path: Path, title: str, xlabel: str, rows: Mapping[str, Scor
     Returns:
         Whether there was something to draw.
     """
-    panels = {}
-    for panel, metric in ((title, "auroc_macro@"), (f"{title}, kNN", "knn/auroc_macro@")):
+    groups = {}
+    for group, metric in ((title, "auroc_macro@"), (f"{title}, kNN", "knn/auroc_macro@")):
         curves = {
             row: [
                 (name.removeprefix(metric), score["value"], score["low"], score["high"])
@@ -132,10 +136,10 @@ def plot_conditions(path: Path, title: str, xlabel: str, rows: Mapping[str, Scor
         }
         curves = {row: points for row, points in curves.items() if points}
         if curves:
-            panels[panel] = curves
-    if panels:
-        plot_curves(path, panels, dict.fromkeys(panels, xlabel))
-    return bool(panels)
+            groups[group] = curves
+    if groups:
+        plot_curves(path, groups, dict.fromkeys(groups, xlabel))
+    return bool(groups)
 
 
 def plot_scores(
@@ -155,10 +159,8 @@ def plot_scores(
         figsize=(max(5.0, 0.75 * len(metrics) + 1.5) * min(len(results), 2), 3.6 * -(-len(results) // 2)),
         layout="constrained",
     )
-    panels = figure.subplots(-(-len(results) // 2), min(len(results), 2), squeeze=False, sharey=True).flatten()
-    for axes in panels[len(results) :]:
-        axes.set_visible(False)
-    for axes, (protocol, rows) in zip(panels, results.items(), strict=False):
+    grid = panels(figure, len(results), min(len(results), 2), sharey=True)
+    for axes, (protocol, rows) in zip(grid, results.items(), strict=True):
         for i, (row, scores) in enumerate(rows.items()):
             x = np.arange(len(metrics)) + (i - (len(rows) - 1) / 2) * 0.7 / len(rows)
             present = [j for j, m in enumerate(metrics) if m in scores]
@@ -175,9 +177,7 @@ def plot_scores(
         axes.set_title(protocol, fontsize=11)
         axes.set_ylabel("AUROC", fontsize=9)
         axes.set_ylim(top=1.02)
-    handles, texts = panels[0].get_legend_handles_labels()
-    columns = max(1, min(len(texts), int(figure.get_figwidth() / (0.6 + 0.075 * max(map(len, texts))))))
-    figure.legend(handles, texts, loc="outside lower center", ncols=columns, fontsize=9, frameon=False)
+    _legend_below(figure, grid[0])
     save(figure, path)
 
 
@@ -185,23 +185,21 @@ Curve = Sequence[tuple[str, float, float, float]]
 
 
 def plot_curves(
-    path: Path, panels: Mapping[str, Mapping[str, Curve]], xlabels: Mapping[str, str], ylabel: str = "AUROC macro"
+    path: Path, groups: Mapping[str, Mapping[str, Curve]], xlabels: Mapping[str, str], ylabel: str = "AUROC macro"
 ) -> None:
     """Scores over conditions with intervals, one panel per group of conditions, one colour per row.
 
     Args:
         path: PNG to write.
-        panels: title to row to `(condition, value, low, high)` in the order to show.
+        groups: title to row to `(condition, value, low, high)` in the order to show.
         xlabels: title to what the conditions are; may miss some.
         ylabel: what the scores are.
     """
-    columns = min(len(panels), 3)
-    lines = -(-len(panels) // columns)
+    columns = min(len(groups), 3)
+    lines = -(-len(groups) // columns)
     figure = Figure(figsize=(max(4.2 * columns, 6.0), 3.5 * lines + 0.4), layout="constrained")
-    grid = figure.subplots(lines, columns, squeeze=False, sharey=True)
-    for axes in grid.flatten()[len(panels) :]:
-        axes.set_visible(False)
-    for axes, (title, rows) in zip(grid.flatten(), panels.items(), strict=False):
+    grid = panels(figure, len(groups), columns, sharey=True)
+    for axes, (title, rows) in zip(grid, groups.items(), strict=True):
         ticks = list(dict.fromkeys(point[0] for points in rows.values() for point in points))
         for i, (row, points) in enumerate(rows.items()):
             x = np.array([ticks.index(point[0]) for point in points]) + (i - (len(rows) - 1) / 2) * 0.1
@@ -217,9 +215,7 @@ def plot_curves(
         )
         axes.set_title(title, fontsize=11)
         axes.set_xlabel(xlabels.get(title, ""), fontsize=9)
-    for axes in grid[:, 0]:
+    for axes in grid[::columns]:
         axes.set_ylabel(ylabel, fontsize=9)
-    handles, texts = grid[0, 0].get_legend_handles_labels()
-    columns = max(1, min(len(texts), int(figure.get_figwidth() / (0.6 + 0.075 * max(map(len, texts))))))
-    figure.legend(handles, texts, loc="outside lower center", ncols=columns, fontsize=9, frameon=False)
+    _legend_below(figure, grid[0])
     save(figure, path)

@@ -7,14 +7,13 @@ Records of one patient are alike, so patients, not records, are drawn with repla
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from shared.errors import UserError
+from shared.errors import UserError, did_you_mean
 from shared.statistics.interval import Interval, bootstrap_interval, paired_difference
 from shared.statistics.metrics import METRICS, Array, average_classes, check_inputs, decide
 
@@ -119,8 +118,7 @@ def _check_names(metrics: Sequence[str], has_thresholds: bool) -> None:
     """Refuse unknown metrics, and metrics of decisions when there are no thresholds."""
     for name in metrics:
         if name not in METRICS:
-            near = difflib.get_close_matches(name, METRICS, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else "."
+            hint = did_you_mean(name, METRICS, 0.6)
             raise ValueError(f"unknown metric {name!r}{hint} Expected some of {', '.join(METRICS)}.")
         if METRICS[name].takes_decisions and not has_thresholds:
             raise ValueError(

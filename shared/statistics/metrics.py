@@ -108,6 +108,12 @@ def auroc(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None
     return _per_class(area, *check_inputs(labels, scores, weights))
 
 
+def scored_auroc(labels: Array, scores: Array) -> float:
+    """Mean area under the ROC curve over the classes of `labels [n, C]` that some records have and others do not."""
+    both = labels.any(axis=0) & ~labels.all(axis=0)
+    return float(np.mean(auroc(labels[:, both], scores[:, both])))
+
+
 def auprc(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> Array:
     """Average precision per class: precision at each distinct score, weighted by the gain in recall.
 

@@ -26,7 +26,7 @@ from shared.plots.charts import plot_log
 from shared.run import Run
 from shared.selection import Best
 from shared.statistics.knn import knn_scores
-from shared.statistics.metrics import auroc
+from shared.statistics.metrics import scored_auroc
 from shared.triplet.batches import check_classes, draw_batches
 from shared.triplet.config import TripletConfig
 from shared.triplet.losses import make_loss
@@ -200,9 +200,7 @@ def finish_epoch(
     embeddings = inputs.embeddings()
     k = min(config.choose_k, num_train)
     votes = knn_scores(embeddings[:num_train], labels[:num_train], embeddings[num_train:], k, device=run.device)
-    truth = labels[num_train:]
-    both = truth.any(0) & ~truth.all(0)
-    score = float(np.mean(auroc(truth[:, both], votes[:, both])))
+    score = scored_auroc(labels[num_train:], votes)
     values = {name: value for name, value in epoch.sums.items() if np.isfinite(value)} | {"val_auroc": score}
     number = epoch.number + 1
     run.log(run.step, epoch=number, **values)

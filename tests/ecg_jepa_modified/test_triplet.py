@@ -12,13 +12,13 @@ from ecg_jepa_modified.config import PretrainConfig
 from ecg_jepa_modified.hybrid import HybridEncoder
 from ecg_jepa_modified.loading import load_encoder, load_model
 from ecg_jepa_modified.pretrain import pretrain
-from ecg_jepa_modified.rows import untuned
 from ecg_jepa_modified.triplet import TripletConfig, train
 from shared.checkpoints import newest_checkpoint, read_weights
 from shared.config import load_config
 from shared.data.prepare import choose_config, prepare
 from shared.epochs import Stop
 from shared.errors import UserError
+from shared.evaluation.rows import untuned_row
 from shared.run import Run
 from shared.triplet.model import TripletModel
 
@@ -80,9 +80,9 @@ def test_a_run_is_whole_and_stands_beside_the_untuned_encoder(encoder: Path, sto
     tuned = load_encoder(run).state_dict()
     assert all(torch.equal(tuned[key], value) for key, value in start.state_dict().items())
     gone = {"encoder": {**trained["encoder"], "weights": "nowhere"}}
-    assert untuned(model, gone) == {"untuned encoder": model.encoder}
+    assert untuned_row(model.encoder, gone, load_encoder) == {"untuned encoder": model.encoder}
     gone["encoder"]["train"] = "all"
-    assert untuned(model, gone) == {}
+    assert untuned_row(model.encoder, gone, load_encoder) == {}
 
 
 def test_blocks_learn_and_a_stopped_run_goes_on_to_the_same_weights(

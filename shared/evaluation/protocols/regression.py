@@ -133,15 +133,12 @@ def plot_regression(path: Path, columns: dict[str, tuple[Array, Array]]) -> None
     """Predicted against true values, one panel per column; the line is a perfect prediction."""
     from matplotlib.figure import Figure
 
-    from shared.plots.charts import COLOURS, save
+    from shared.plots.charts import COLOURS, panels, save
 
     width = min(len(columns), 3)
     lines = -(-len(columns) // width)
     figure = Figure(figsize=(3.9 * width, 3.7 * lines), layout="constrained")
-    grid = figure.subplots(lines, width, squeeze=False).flatten()
-    for axes in grid[len(columns) :]:
-        axes.set_visible(False)
-    for axes, (column, (truth, predicted)) in zip(grid, columns.items(), strict=False):
+    for axes, (column, (truth, predicted)) in zip(panels(figure, len(columns), width), columns.items(), strict=True):
         ends = min(truth.min(), predicted.min()), max(truth.max(), predicted.max())
         axes.plot(ends, ends, color="#888888", ls="--", lw=1)
         axes.scatter(truth, predicted, s=9, alpha=0.5, lw=0, color=COLOURS[0])
