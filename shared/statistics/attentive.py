@@ -27,7 +27,7 @@ PATIENCE = 12
 """Checks without a better one after which a learning rate is given up."""
 WARMUP = 0.1  # of the steps
 WEIGHT_DECAY = 0.01
-STATISTICS_RECORDS = 2048
+STATISTICS_RECORDS = 512
 """Tokens are standardised by the statistics of at most so many training records."""
 
 
