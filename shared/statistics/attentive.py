@@ -29,6 +29,10 @@ WARMUP = 0.1  # of the steps
 WEIGHT_DECAY = 0.01
 STATISTICS_RECORDS = 512
 """Tokens are standardised by the statistics of at most so many training records."""
+NOT_FINITE = (
+    "the encoder's tokens hold NaN, infinite or too large values (in float16, 65504 is the largest); expected finite ones. "
+    "Check its weights and its input."
+)
 
 
 class AttentiveProbe(nn.Module):
@@ -156,6 +160,8 @@ def fit_attentive_probe(
         for lr in lrs
     ]
     check(candidates, tokens, targets, val, 0)
+    if not np.isfinite(candidates[0].loss):
+        raise UserError(NOT_FINITE)
     running, every = candidates, max(1, steps // CHECKS)
     for step, batch in enumerate(draw_batches(train, steps, rng), start=1):
         factor = min(step / max(1.0, WARMUP * steps), 0.5 * (1 + np.cos(np.pi * (step - 1) / steps)))
@@ -184,10 +190,7 @@ def token_statistics(tokens: Tokens, positions: Array) -> tuple[Tensor, Tensor]:
     mean, square = torch.stack(moments).sum(0) / len(positions)
     variance = square - mean.square()
     if not torch.isfinite(variance).all():
-        raise UserError(
-            "the encoder's tokens hold NaN, infinite or too large values (in float16, 65504 is the largest); expected "
-            "finite ones. Check its weights and its input."
-        )
+        raise UserError(NOT_FINITE)
     constant = variance <= 1e-12 * mean.square()  # varies by rounding only
     return mean.float(), torch.where(constant, 1.0, variance.clamp_min(0).sqrt()).float()
 

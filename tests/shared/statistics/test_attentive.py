@@ -101,6 +101,8 @@ def test_test_records_are_not_asked_for_and_statistics_are_of_training():
     np.testing.assert_allclose(best.probe.scale, deviation, rtol=1e-5)
     with pytest.raises(UserError, match="tokens hold NaN, infinite or too large values"):
         token_statistics(give(held), test)
+    with pytest.raises(UserError, match="tokens hold NaN, infinite or too large values"):
+        fit_attentive_probe(give(held), labels, train, test, steps=5, lrs=LRS)
     with pytest.raises(UserError, match="1 training record given; the attentive probe needs at least two"):
         fit_attentive_probe(give(held), labels, train[:1], val, steps=5, lrs=LRS)
 
