@@ -170,7 +170,13 @@ def test_a_store_without_features_is_refused(synthetic_store: Path, tmp_path: Pa
 def test_every_protocol_takes_a_hybrid_encoder(finished: Path, store: Path) -> None:
     protocols = "knn,clusters,linear_probe,attentive_probe,label_fractions,reduced_leads,robustness,quality,regression,biometrics"
     options = ["task=superclass", "resamples=10", "min_positives=1", "knn.k=5", "label_fractions=1.0"]
-    options += ["probe.attentive_epochs=1", "probe.l2=0.1", "lead_subsets=all,II", "regression=true_heart_rate"]
+    options += [
+        "probe.attentive_epochs=1",
+        "probe.attentive_steps=5",
+        "probe.l2=0.1",
+        "lead_subsets=all,II",
+        "regression=true_heart_rate",
+    ]
     config = load_config(
         EvaluateConfig, None, [f"store={store}", f"encoder.weights={finished}", f"protocols={protocols}", *options]
     )

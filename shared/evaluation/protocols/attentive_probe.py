@@ -1,15 +1,13 @@
-"""Attentive probe: one learned query that looks at all tokens of a frozen encoder, then a linear map."""
+"""Attentive probe: attention over all tokens of a frozen encoder; learning rate and step chosen on validation."""
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from pydantic import Field
-from torch import Tensor, nn
+from pydantic import Field, PositiveFloat
+from torch import Tensor
 
 from shared.config import Section
 from shared.data.loader import eval_batches
@@ -18,122 +16,36 @@ from shared.errors import UserError
 from shared.evaluation.context import Context, Protocol, Result
 from shared.evaluation.scoring import CLASSIFICATION, CLASSIFICATION_HEADLINES, score_predictions
 from shared.leads import subset_leads
+from shared.statistics.attentive import BATCH_SIZE, Tokens, fit_attentive_probe, predict_attentive
 from shared.statistics.metrics import Array
 
-PATIENCE = 5
-WEIGHT_DECAY = 0.01
-HELD_BYTES = 2**30
-"""Tokens are kept in float16 up to this size; beyond it they are computed anew in every epoch."""
+HELD_BYTES = 2**31
+"""Tokens are kept in float16 up to this size; beyond it they are computed anew for every batch."""
 
 
 class AttentiveProbeSettings(Section):
     """The attentive probe."""
 
-    attentive_epochs: int = Field(30, ge=1, description="at most; stops 5 epochs after the best on validation")
-    attentive_lr: float = Field(1e-3, gt=0)
-
-
-class AttentiveProbe(nn.Module):
-    """Cross-attention of one query over tokens: norm, pool, norm, linear.
-
-    Args:
-        dim: of the tokens.
-        num_classes: outputs.
-        num_heads: heads of the attention.
-
-    Source: the attentive probe of V-JEPA (Bardes et al. 2024, arXiv 2404.08471, sec. 4), without its MLP block.
-    """
-
-    def __init__(self, dim: int, num_classes: int, num_heads: int = 4) -> None:
-        super().__init__()
-        if dim % num_heads:
-            raise ValueError(f"{num_heads} heads given for tokens of width {dim}; expected a divisor of the width.")
-        self.num_heads = num_heads
-        self.norm = nn.LayerNorm(dim)
-        self.query = nn.Parameter(0.02 * torch.randn(dim))
-        self.key_value = nn.Linear(dim, 2 * dim)
-        self.out = nn.Sequential(nn.Linear(dim, dim), nn.LayerNorm(dim), nn.Linear(dim, num_classes))
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """`tokens [B, S, D]` → logits `[B, C]`."""
-        batch, _, dim = tokens.shape
-        split = (batch, -1, self.num_heads, dim // self.num_heads)
-        key, value = (x.view(split).transpose(1, 2) for x in self.key_value(self.norm(tokens)).chunk(2, dim=-1))
-        query = self.query.view(1, self.num_heads, 1, -1).expand(batch, -1, -1, -1)
-        pooled = F.scaled_dot_product_attention(query, key, value)  # [B, H, 1, D / H]
-        return self.out(pooled.reshape(batch, dim))
-
-
-Tokens = Callable[[Array], Iterator[tuple[Array, Tensor]]]
-"""Positions to batches of `(positions [b], tokens [b, S, D])`, in any grouping, on the device."""
-
-
-def fit_attentive_probe(
-    tokens: Tokens,
-    labels: Array,
-    train: Array,
-    val: Array,
-    *,
-    epochs: int,
-    lr: float,
-    seed: int = 0,
-    device: torch.device | str = "cpu",
-) -> AttentiveProbe:
-    """Train with AdamW on the log loss of each class; keep the epoch with the lowest validation loss.
-
-    Args:
-        tokens: gives the tokens of positions.
-        labels: `[n, C]` in {0, 1}, indexed by position.
-        train, val: positions.
-        epochs: at most; stops 5 epochs after the best.
-        lr: peak, after which a cosine falls to 0.
-        seed: of the initialisation and the order of records.
-        device: where to train.
-    """
-    targets = torch.from_numpy(np.array(labels != 0)).float().to(device)
-    rng = np.random.default_rng(seed)
-    _, first = next(tokens(train[:1]))
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        width = first.shape[2]
-        heads = next(h for h in (4, 3, 2, 1) if width % h == 0)
-        probe = AttentiveProbe(width, labels.shape[1], heads).to(device)
-    optimizer = torch.optim.AdamW(probe.parameters(), lr=lr, weight_decay=WEIGHT_DECAY)
-    best, kept, since = float("inf"), copy.deepcopy(probe.state_dict()), 0
-    for epoch in range(epochs):
-        for group in optimizer.param_groups:
-            group["lr"] = lr * 0.5 * (1 + np.cos(np.pi * epoch / epochs))
-        for positions, batch in tokens(rng.permutation(train)):
-            loss = F.binary_cross_entropy_with_logits(probe(batch), targets[positions])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-        truth = labels[val] != 0
-        p = np.clip(predict_attentive(probe, tokens, val), 1e-7, 1 - 1e-7)
-        loss_val = float(-np.log(np.where(truth, p, 1 - p)).mean())
-        since += 1
-        if loss_val < best:
-            best, kept, since = loss_val, copy.deepcopy(probe.state_dict()), 0
-        if since >= PATIENCE:
-            break
-    probe.load_state_dict(kept)
-    return probe.eval()
-
-
-@torch.no_grad()
-def predict_attentive(probe: AttentiveProbe, tokens: Tokens, positions: Array) -> Array:
-    """Probabilities float64 `[n, C]` of the positions, in their order."""
-    parts = [probe(batch).double().sigmoid().cpu() for _, batch in tokens(positions)]
-    return np.asarray(torch.cat(parts).numpy())
+    attentive_epochs: int = Field(
+        30, ge=1, description="passes over the training records; more where they make fewer than attentive_steps steps"
+    )
+    attentive_steps: int = Field(1000, ge=1, description="at least so many steps, of 64 records each")
+    attentive_lr: tuple[PositiveFloat, ...] = Field(
+        (1e-3, 3e-3, 1e-2, 3e-2),
+        min_length=1,
+        description="peak learning rates tried; validation chooses the rate and the step",
+    )
 
 
 def attentive_probe(context: Context) -> Result:
-    """One attention query over the tokens of each encoder, trained on train and stopped on validation.
+    """Attention over the tokens of each encoder, trained on train; validation chooses learning rate and step.
 
     Raises:
-        UserError: an encoder that offers no `tokens(ecg, leads)`.
+        UserError: an encoder that offers no `tokens(ecg, leads)`, or what `fit_attentive_probe` refuses.
     """
-    predictions = {}
+    split, settings = context.split, context.config.settings(AttentiveProbeSettings)
+    steps = max(settings.attentive_steps, settings.attentive_epochs * -(-len(split.train) // BATCH_SIZE))
+    predictions, notes = {}, []
     for row in context.rows:
         if not hasattr(context.encoders.get(row), "tokens"):
             raise UserError(
@@ -141,19 +53,28 @@ def attentive_probe(context: Context) -> Result:
                 "Use linear_probe, or add the method."
             )
         tokens = read_tokens(context, row)
-        settings = context.config.settings(AttentiveProbeSettings)
-        probe = fit_attentive_probe(
+        best = fit_attentive_probe(
             tokens,
             context.labels,
-            context.split.train,
-            context.split.val,
-            epochs=settings.attentive_epochs,
-            lr=settings.attentive_lr,
+            split.train,
+            split.val,
+            steps=steps,
+            lrs=settings.attentive_lr,
             seed=context.config.seed,
             device=context.device,
         )
-        predictions[row] = tuple(predict_attentive(probe, tokens, p) for p in (context.split.val, context.split.test))
-    return score_predictions(context, predictions)  # type: ignore[arg-type]
+        predictions[row] = (
+            predict_attentive(best.probe, tokens, split.val),
+            predict_attentive(best.probe, tokens, split.test),
+        )
+        notes.append(
+            f"attentive probe of {row}: lr = {best.lr:g}, step {best.step} of {steps}, chosen on validation"
+            if best.step
+            else f"attentive probe of {row}: no step was better on validation than the frequency of each class"
+        )
+    result = score_predictions(context, predictions)
+    result.notes += notes
+    return result
 
 
 def read_tokens(context: Context, row: str) -> Tokens:
@@ -178,7 +99,9 @@ def read_tokens(context: Context, row: str) -> Tokens:
     _, first = next(compute(everyone[:1]))
     if len(everyone) * first.numel() * 2 > HELD_BYTES:
         return compute
-    held = torch.cat([found.half() for _, found in compute(everyone)])
+    held = torch.empty(len(everyone), *first.shape[1:], dtype=torch.float16, device=context.device)
+    for positions, found in compute(everyone):
+        held[positions] = found.half()
 
     def look_up(positions: Array) -> Iterator[tuple[Array, Tensor]]:
         for i in range(0, len(positions), config.batch_size):

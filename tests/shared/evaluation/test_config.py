@@ -26,7 +26,12 @@ def test_keys_stand_where_they_stood() -> None:
     config = load_config(EvaluateConfig, None, SET)
     values = config.model_dump()
     assert values["knn"] == {"k": 5, "temperature": 0.07}
-    assert values["probe"] == {"l2": (1.0, 2.0), "attentive_epochs": 3, "attentive_lr": 1e-3}
+    assert values["probe"] == {
+        "l2": (1.0, 2.0),
+        "attentive_epochs": 3,
+        "attentive_steps": 1000,
+        "attentive_lr": (1e-3, 3e-3, 1e-2, 3e-2),
+    }
     assert set(values["survival"]) == {"time", "event", "components", "penalizers"}
     assert {"label_fractions", "label_draws", "lead_subsets", "regression", "impostor_pairs"} <= set(values)
     assert values["label_fractions"] == (0.5, 1.0)
