@@ -112,6 +112,8 @@ def as_encoder(encoder: Any) -> Any:
     Raises:
         UserError: no encoder.
     """
+    if isinstance(encoder, str | Path):
+        raise UserError(f"{encoder} is a name; load the encoder first: load_encoder({str(encoder)!r}).")
     embed, spec = getattr(encoder, "embed", None), getattr(encoder, "input_spec", None)
     if callable(embed) and isinstance(spec, InputSpec) and "leads" in inspect.signature(embed).parameters:
         return encoder
@@ -130,19 +132,17 @@ def load_outside(name: str) -> OutsideEncoder:
     """
     module, colon, attribute = name.partition(":")
     if not colon or not module or not attribute:
-        raise UserError(f"encoder.module is {name!r}; expected module:object, e.g. my_encoders.resnet:make.")
+        raise UserError(f"{name!r} names no encoder; expected module:object, e.g. my_encoders.resnet:make.")
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
     try:
         found: Any = importlib.import_module(module)
     except ImportError as error:
-        raise UserError(
-            f"encoder.module {name!r}: {error}. The working folder is {here}; else set PYTHONPATH."
-        ) from None
+        raise UserError(f"encoder {name!r}: {error}. The working folder is {here}; else set PYTHONPATH.") from None
     for part in attribute.split("."):
         if not hasattr(found, part):
-            raise UserError(f"encoder.module {name!r}: {module} has no {attribute!r}.")
+            raise UserError(f"encoder {name!r}: {module} has no {attribute!r}.")
         found = getattr(found, part)
     if isinstance(found, type) or (callable(found) and not hasattr(found, "embed")):
         found = found()

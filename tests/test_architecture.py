@@ -28,7 +28,7 @@ ALLOWED: dict[str, set[str]] = {
     "files": set(),
     "epochs": {"errors", "run"},
     "monitors": BELOW | TRAINING | {"epochs", "statistics"},
-    "apply": BELOW | {"checkpoints", "embeddings", "outside"},
+    "apply": BELOW | {"checkpoints", "embeddings", "outside", "run"},
     "outside": {"config_keys", "data", "errors"},
     "sweep": {"config", "errors", "programs"},
     "help": {"config", "config_keys"},

@@ -7,6 +7,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -63,7 +64,7 @@ def main() -> None:
 
         for fs in (100, 360, 500):
             some = np.arange(min(256, num_records))
-            took = seconds(lambda served=store.at(fs), some=some: read_batches(served, some))
+            took = seconds(partial(read_batches, store.at(fs), some))
             print(f"read, resampled to {fs} Hz {len(some) / took:7.0f} records/s on one core")
         load()
         print(f"loader, 9 s crops, float {num_records / seconds(load):8.0f} records/s (target >= 20000)")

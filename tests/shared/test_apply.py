@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from scipy.signal import resample_poly
@@ -18,7 +17,6 @@ from torch import nn
 from ecg_jepa_modified.config import ModelConfig as JEPAConfig
 from ecg_jepa_modified.model import ECGJEPA
 from shared import embed, load_encoder
-from shared.apply import main
 from shared.checkpoints import CheckpointError, packages, save_weights
 from shared.config import REPO_ROOT
 from shared.data.store import ECGStore
@@ -29,8 +27,13 @@ from shared.signals import resample_ends
 from st_mem_modified.config import ModelConfig
 from st_mem_modified.model import STMEM
 from tests.golden import golden_file
-from tests.shared.data.wfdb_records import write_record
 
+OUTSIDE = """
+class Spread:
+    input_spec = {"fs": 100, "seconds": 2, "leads": ["V1", "I"]}
+    def embed(self, ecg):
+        return ecg.std(-1)
+"""
 STMEM_SIZE = {"embed_dim": 16, "depth": 1, "num_heads": 1, "head_dim": 16, "decoder_dim": 16, "decoder_depth": 1}
 FOUND = np.arange(6)
 
@@ -61,6 +64,15 @@ def store(synthetic_store: Path) -> ECGStore:
 @pytest.fixture(scope="module")
 def expected(encoder: nn.Module, store: ECGStore) -> np.ndarray:
     return embed_store(encoder, store, FOUND)  # type: ignore[arg-type]
+
+
+def test_an_outside_encoder_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "elsewhere.py").write_text(OUTSIDE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert load_encoder("elsewhere:Spread").embed_dim == 2
+    with pytest.raises(UserError, match="has no 'Spraed'"):
+        load_encoder("elsewhere:Spraed")
 
 
 def test_any_method_is_found_by_its_name(weights: Path, tmp_path: Path) -> None:
@@ -130,10 +142,10 @@ def test_what_cannot_be_right_is_refused(encoder: nn.Module, store: ECGStore) ->
         (r"shape \[1250, 12\].*it is transposed", {"x": x[0].T}),
         (r"shape \[6, 12, 1250\] for 2 leads \(I, II\): name each", {"leads": "I,II"}),
         (r"shape \[12\]; expected", {"x": x[0, :, 0]}),
-        ("unit='uV'; ECG moves by .* as mv they would be", {"unit": "uV"}),
-        ("as uv they would be", {"x": x * 1000}),
+        ("unit='uV'; ECG moves by .* as mV they would be", {"unit": "uV"}),
+        ("as uV they would be", {"x": x * 1000}),
         ("no unit makes them so", {"x": x * 0}),
-        ("unknown unit 'mVv'; did you mean 'mv'", {"unit": "mVv"}),
+        ("unknown unit 'mVv'; did you mean 'mV'", {"unit": "mVv"}),
         ("1 of 6 records hold NaN or infinity, the first is 3", {"x": with_nan}),
         ("unknown lead 'aVX'; did you mean 'aVR'", {"leads": [*LEADS[:11], "aVX"]}),
         ("fs is 5 Hz; expected 50", {"fs": 5}),
@@ -147,36 +159,6 @@ def test_what_cannot_be_right_is_refused(encoder: nn.Module, store: ECGStore) ->
 def test_importing_shared_stays_light() -> None:
     code = "import sys, shared; assert 'torch' not in sys.modules and 'numpy' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], cwd=REPO_ROOT, check=True)
-
-
-def test_command_line(
-    weights: Path, store: ECGStore, expected: np.ndarray, tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
-    def run(*more: str) -> pd.DataFrame:
-        main([f"weights={weights}", f"out={tmp_path / 'e.parquet'}", *more])
-        return pd.read_parquet(tmp_path / "e.parquet")
-
-    def numbers(table: pd.DataFrame) -> np.ndarray:
-        return table.filter(regex=r"^e\d{4}$").to_numpy()
-
-    whole = run(f"input={store.path}")
-    assert whole.record.tolist() == store.records.record.tolist()
-    np.testing.assert_allclose(numbers(whole)[FOUND], expected, atol=1e-5)
-    np.savez(tmp_path / "x.npz", ecg=store.read(FOUND), fs=250)
-    np.testing.assert_allclose(numbers(run(f"input={tmp_path / 'x.npz'}", "unit=uV")), expected, atol=1e-5)
-    np.save(tmp_path / "x.npy", store.read(FOUND))
-    with pytest.raises(UserError, match="fs is not set"):
-        run(f"input={tmp_path / 'x.npy'}", "unit=uV")
-    for i, ecg in enumerate(store.read(FOUND[:2]) / 1000):
-        write_record(tmp_path / "wfdb", f"r{i}", ecg)
-    write_record(tmp_path / "wfdb", "short", store[0][:, :300] / 1000)
-    table = run(f"input={tmp_path / 'wfdb'}")
-    assert table.record.tolist() == ["r0", "r1"]
-    assert "left out short: the records have 1.20 s" in capsys.readouterr().out
-    np.testing.assert_allclose(numbers(table), expected[:2], atol=1e-4)
-    assert run(f"input={tmp_path / 'wfdb' / 'r1.hea'}").record.tolist() == ["r1"]
-    with pytest.raises(UserError, match="holds no WFDB record"):
-        run(f"input={tmp_path / 'nothing'}")
 
 
 @pytest.mark.parametrize(
