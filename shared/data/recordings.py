@@ -86,7 +86,7 @@ def _read_wfdb(path: Path, settings: Settings) -> Signals:
 
 def _read_array(path: Path, settings: Settings) -> Signals:
     try:
-        found = np.load(path, allow_pickle=False)
+        found = np.load(path, mmap_mode="r", allow_pickle=False)  # read record by record
         arrays = {"x": found} if isinstance(found, np.ndarray) else dict(found)
     except Exception as error:  # numpy raises many kinds for a damaged file
         raise UserError(f"it cannot be read: {error}") from None
@@ -106,17 +106,21 @@ def _read_table(path: Path, settings: Settings) -> Signals:
             first = file.readline()
         separator = max(",;\t", key=first.count)
         cells = [cell.strip().strip('"') for cell in first.split(separator)]
-        named = not all(_is_number(cell) for cell in cells)
-        table = pd.read_csv(path, sep=separator, header=0 if named else None, skipinitialspace=True)
+        columns = cells[1:] if cells[0] == "" else cells
+        counted = len(columns) > 1 and columns == [str(i) for i in range(len(columns))]  # as pandas writes them
+        named = not counted and not all(_is_number(cell) for cell in cells)
+        table = pd.read_csv(path, sep=separator, header=0 if named or counted else None, skipinitialspace=True)
     except (OSError, ValueError) as error:
         raise UserError(f"it is no table of numbers: {error}") from None
+    if counted and cells[0] == "":
+        table = table.iloc[:, 1:]
     if not named:
         ecg, names = table.to_numpy(), settings.leads or LEADS
         return Signals(ecg if len(ecg) == len(names) else ecg.T, _rate(settings.fs), names, settings.unit)
-    columns, names = _known([str(column) for column in table])
-    if not columns:
+    found, names = _known([str(column) for column in table])
+    if not found:
         raise UserError(f"its columns are {', '.join(cells)[:80]}; expected names of leads, as {', '.join(LEADS[:4])}")
-    return Signals(table.iloc[:, columns].to_numpy().T, _rate(settings.fs), names, settings.unit)
+    return Signals(table.iloc[:, found].to_numpy().T, _rate(settings.fs), names, settings.unit)
 
 
 def _known(names: Sequence[str]) -> tuple[list[int], tuple[str, ...]]:

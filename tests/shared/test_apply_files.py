@@ -112,6 +112,8 @@ def test_one_file(
     [
         lambda ecg: "\n".join(",".join(map(str, row)) for row in ecg.T),
         lambda ecg: "\n".join("; ".join(map(str, row)) for row in ecg),
+        lambda ecg: pd.DataFrame(ecg.T).to_csv(),
+        lambda ecg: pd.DataFrame(ecg.T).to_csv(index=False),
         lambda ecg: "time\t" + "\t".join(map(str.lower, LEADS)) + "\n"
         + "\n".join("0\t" + "\t".join(map(str, row)) for row in ecg.T),
     ],
