@@ -75,12 +75,18 @@ def test_an_outside_encoder_by_its_name(tmp_path: Path, monkeypatch: pytest.Monk
         load_encoder("elsewhere:Spraed")
 
 
-def test_any_method_is_found_by_its_name(weights: Path, tmp_path: Path) -> None:
+def test_any_method_is_found_by_its_name(weights: Path, store: ECGStore, tmp_path: Path) -> None:
     config = JEPAConfig.model_validate(
-        {"embed_dim": 16, "depth": 1, "num_heads": 2, "predictor_dim": 8, "predictor_depth": 1, "predictor_heads": 2}
-    )
+        {"embed_dim": 16, "depth": 1, "num_heads": 2, "predictor_dim": 8, "predictor_depth": 1, "predictor_heads": 2,
+         "input": {"seconds": 4}}
+    )  # fmt: skip
     jepa = load_encoder(save(tmp_path / "jepa", ECGJEPA(config), "ecg_jepa", config))
     assert type(jepa).__name__ == "ECGJEPAEncoder" and not jepa.training
+    np.testing.assert_allclose(
+        embed(jepa, store.read(FOUND), 250, unit="uV"),
+        embed_store(jepa, store, FOUND),
+        atol=1e-4,
+    )
     assert type(load_encoder(weights)).__name__ == "STMEMEncoder"
     save_weights(tmp_path / "model.safetensors", {"w": torch.zeros(1)}, "cinc", {})
     with pytest.raises(CheckpointError, match=f"checkpoint of cinc, which none of {', '.join(packages())} reads"):

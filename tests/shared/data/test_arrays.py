@@ -17,7 +17,8 @@ from shared.errors import UserError
 from shared.leads import LEADS
 
 SPEC = InputSpec(fs=250, seconds=4)
-ECG = render(draw_patients(4, seed=3), fs=500, duration=5).ecg.astype(np.float64)  # mV
+TRUTH = render(draw_patients(4, seed=3), fs=500, duration=5)
+ECG = TRUTH.ecg.astype(np.float64)  # mV
 
 
 def windows(x: Any, leads: Any = None, unit: str = "mV", fs: Any = 500, num_crops: int = 1) -> np.ndarray:
@@ -101,6 +102,16 @@ def test_flat_leads_and_odd_records_are_named() -> None:
     x[3] *= 1000
     with pytest.warns(UserWarning, match=r"1 of 4 records are odd; the first, 3, is moving by [\d.e+]+ mV"):
         windows(x)
+
+
+def test_measurements_are_rows_below_the_leads() -> None:
+    """Measured on the whole record before it is cut, as a store has them."""
+    spec = InputSpec(fs=250, seconds=4, leads="V1,I", features=("heart_rate", "sdnn"))
+    made, subset = windows_of(spec, ECG, 500, None, "mV", 1)
+    assert made.shape == (4, 1, 4, 1000) and subset is None
+    np.testing.assert_array_equal(made[:, :, :2], EXPECTED[:, :, [LEADS.index("V1"), LEADS.index("I")]])
+    rates = np.nanmedian(made[:, 0, 2], axis=-1)
+    np.testing.assert_allclose(rates, TRUTH.truth.heart_rate, rtol=0.08)
 
 
 class Deviations:
