@@ -1,17 +1,12 @@
-"""From ECG to embeddings with a trained encoder: of an array in Python, or of files on the command line.
-
-from shared import embed, load_encoder
-encoder = load_encoder("runs/st_mem/pretrain")
-embeddings = embed(encoder, x, fs=500, leads=["I", "II", "V1"], unit="uV")
+"""From files of ECG to a table of embeddings.
 
 python -m shared.apply weights=runs/st_mem/pretrain input=FOLDER_OR_FILE [out=embeddings.parquet] [fs=500] [unit=uV]
 """
 
 from __future__ import annotations
 
-import importlib
 import os
-import re
+import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,128 +16,20 @@ import numpy as np
 import pandas as pd
 import torch
 from pydantic import Field, field_validator
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
-from shared.checkpoints import CheckpointError, find_weights, package_of, packages, read_weights
 from shared.config import RepoPath, Section, config_from_cli, entry_point
 from shared.data.arrays import check_shape, windows_of
 from shared.data.recordings import Settings, Signals, find_files, needs_rate, read_signals
 from shared.data.spec import InputSpec
 from shared.data.store import ECGStore
-from shared.data.transforms import Preprocess
 from shared.embeddings import embed_store
+from shared.encoders import embed_windows, load_encoder
 from shared.errors import UserError
 from shared.leads import parse_leads
 from shared.outside import as_encoder, load_outside
 from shared.run import pick_device
-
-
-def load_encoder(weights: str | Path) -> nn.Module:
-    """The encoder of a run folder, a `model.safetensors` or a released file of any method, as it is evaluated.
-
-    Args:
-        weights: what to read; or `module:object`, an outside encoder (see `shared.outside`).
-
-    Returns:
-        In evaluation mode, with `embed`, `embed_dim` and `input_spec`.
-
-    Raises:
-        CheckpointError: nothing there, or of no method of this checkout.
-        UserError: no such outside encoder.
-    """
-    if isinstance(weights, str) and re.fullmatch(r"[\w.]+:[\w.]+", weights) and not Path(weights).exists():
-        return load_outside(weights)
-    path = find_weights(weights)
-    if path.suffix == ".safetensors":
-        method = read_weights(path)[1]
-        package = package_of(method)
-        if package is None:
-            raise CheckpointError(f"{path} is a checkpoint of {method}, which none of {', '.join(packages())} reads.")
-        return _evaluated(package, path)
-    refused = []
-    for package in packages():
-        try:
-            return _evaluated(package, path)
-        except CheckpointError as error:
-            refused.append(f"{package}: {error}")
-    raise CheckpointError(f"{path} is a file of no method here:\n  " + "\n  ".join(refused))
-
-
-def _evaluated(package: str, path: Path) -> nn.Module:
-    loading = importlib.import_module(f"{package}.loading")  # by name: `shared` does not know the methods
-    model: nn.Module = loading.load_model(path)[0]
-    whole = all(hasattr(model, name) for name in ("embed", "embed_dim", "input_spec"))
-    encoder: nn.Module = model if whole else loading.encoder_of(model)
-    return encoder.eval()
-
-
-def embed(
-    encoder: Any,
-    x: Any,
-    fs: float,
-    leads: str | Sequence[str] | None = None,
-    unit: str = "mV",
-    *,
-    num_crops: int = 1,
-    batch_size: int = 64,
-) -> np.ndarray:
-    """Embeddings of ECG as it was recorded: resampled, its leads found by name, cut and preprocessed as the encoder needs.
-
-    Args:
-        encoder: of `load_encoder`, or anything with `embed` and `input_spec` (see `shared.outside`).
-        x: `[n, L, T]`, or `[L, T]` of one record, of any type of numbers, NumPy or torch; a list of `[L, T]` of any lengths;
-            or a DataFrame of one record, a line per sample and a column per lead.
-        fs: its sampling rate, Hz.
-        leads: names of its rows, in their order, in any spelling; None: the twelve as `shared.leads.LEADS` has them, or the
-            columns of a DataFrame. Those that the encoder knows are used, limb leads that are missing are derived from I
-            and II; fewer than the encoder's are a subset.
-        unit: of the numbers: mV, uV or V.
-        num_crops: evenly spaced windows per record, embeddings averaged; one is the middle.
-        batch_size: records at a time.
-
-    Returns:
-        `[n, D]` float32.
-
-    Warns:
-        UserWarning: leads that are flat, or records whose amplitude no ECG has; they are embedded all the same.
-
-    Raises:
-        UserError: a transposed array, NaN, an amplitude that cannot be the unit given, a record without ECG, an unknown lead,
-            none of the encoder's leads, an absurd rate, or records shorter than the encoder's window.
-    """
-    if min(num_crops, batch_size) < 1:
-        raise UserError(f"num_crops {num_crops} and batch_size {batch_size}: expected 1 or more.")
-    encoder = as_encoder(encoder)
-    windows, subset = windows_of(encoder.input_spec, x, fs, leads, unit, num_crops)
-    return _embed_windows(encoder, windows, subset, batch_size)
-
-
-@torch.inference_mode()
-def _embed_windows(encoder: Any, windows: Tensor, subset: tuple[str, ...] | None, batch_size: int) -> np.ndarray:
-    """`[n, crops, L, W]` to `[n, D]` float32, the mean over crops."""
-    spec: InputSpec = encoder.input_spec
-    parameter = next(iter(encoder.parameters()), None) if isinstance(encoder, nn.Module) else None
-    device = parameter.device if parameter is not None else torch.device("cpu")
-    preprocess = Preprocess(spec.with_leads(subset)).to(device)
-    if isinstance(encoder, nn.Module):
-        encoder.eval()
-    args = () if subset is None else (subset,)
-    found = []
-    for batch in windows.split(batch_size):
-        ecg = preprocess(batch.flatten(0, 1).to(device))
-        embedded = torch.as_tensor(encoder.embed(ecg, *args)).float().cpu()
-        if embedded.ndim != 2 or len(embedded) != len(ecg):
-            raise UserError(f"the encoder returned shape {list(embedded.shape)}, expected [{len(ecg)}, D].")
-        found.append(embedded.unflatten(0, batch.shape[:2]).mean(1))
-    embeddings = torch.cat(found).numpy()
-    broken = ~np.isfinite(embeddings).all(axis=1)
-    if broken.any():
-        raise UserError(f"{broken.sum()} of {len(broken)} embeddings hold NaN or infinity: the weights are broken.")
-    return embeddings
-
-
-# ---------------------------------------------------------------- command line
 
 SHOWN = 10
 """Records left out that are printed; the file beside the table has them all."""
@@ -231,11 +118,14 @@ def _embed_store(encoder: Any, config: ApplyConfig) -> Embedded:
     spec: InputSpec = encoder.input_spec
     store = ECGStore(config.input).at(spec.fs)
     there = tuple(name for name in spec.leads if name in store.leads)
+    subset = None if there == spec.leads or not there else there
+    if subset is not None:
+        print(f"embedded from {', '.join(subset)} alone, as the store has no more of the encoder's leads")
     embeddings = embed_store(
         encoder,
         store,
         np.arange(len(store)),
-        leads=None if there == spec.leads or not there else there,
+        leads=subset,
         num_crops=config.num_crops,
         batch_size=config.batch_size,
         device=pick_device(config.device),
@@ -257,9 +147,10 @@ def _embed_files(encoder: Any, config: ApplyConfig) -> Embedded:
 
     def flush(subset: tuple[str, ...] | None) -> None:
         places, windows = zip(*waiting.pop(subset), strict=True)
-        found.update(zip(places, _embed_windows(encoder, torch.cat(windows), subset, config.batch_size), strict=True))
+        found.update(zip(places, embed_windows(encoder, torch.cat(windows), subset, config.batch_size), strict=True))
 
-    for record, row, made in _read_files(encoder.input_spec, config):
+    fewer: dict[tuple[str, ...], list[str]] = {}
+    for record, row, made in _read_files(encoder, config):
         if isinstance(made, UserError):
             left_out.append((record, row, str(made)))
             if len(left_out) <= SHOWN:
@@ -268,6 +159,8 @@ def _embed_files(encoder: Any, config: ApplyConfig) -> Embedded:
         windows, subset = made
         waiting.setdefault(subset, []).append((len(names), windows))
         names.append((record, row))
+        if subset is not None:
+            fewer.setdefault(subset, []).append(record)
         if len(waiting[subset]) >= config.batch_size:
             flush(subset)
     for subset in list(waiting):
@@ -276,13 +169,15 @@ def _embed_files(encoder: Any, config: ApplyConfig) -> Embedded:
         raise UserError(f"no record of {config.input} could be embedded; the first, {left_out[0][0]}: {left_out[0][2]}")
     if len(left_out) > SHOWN:
         print(f"… and {len(left_out) - SHOWN} more")
+    for subset, records in fewer.items():
+        print(f"{len(records)} embedded from {', '.join(subset)} alone, as they have no more (first: {records[0]})")
     return pd.DataFrame(names, columns=["record", "row"]), np.stack([found[i] for i in range(len(names))]), left_out
 
 
 Made = tuple[Tensor, tuple[str, ...] | None]
 
 
-def _read_files(spec: InputSpec, config: ApplyConfig) -> Iterator[tuple[str, int, Made | UserError]]:
+def _read_files(encoder: Any, config: ApplyConfig) -> Iterator[tuple[str, int, Made | UserError]]:
     """Record, row in its file, and windows with their leads as `windows_of` gives them, or why there are none."""
     files, root = find_files(config.input), config.input
     settings = Settings(config.fs, config.leads, config.unit)
@@ -305,19 +200,21 @@ def _read_files(spec: InputSpec, config: ApplyConfig) -> Iterator[tuple[str, int
             yield name, 0, error
             continue
         for row, x in enumerate(signals.x if np.ndim(signals.x) == 3 else signals.x[None]):
-            yield name, row, _windows_or_error(name, row, spec, x, signals, config.num_crops)
+            yield name, row, _windows_or_error(name, row, encoder, x, signals, config.num_crops)
 
 
 def _windows_or_error(
-    name: str, row: int, spec: InputSpec, x: np.ndarray, signals: Signals, num_crops: int
+    name: str, row: int, encoder: Any, x: np.ndarray, signals: Signals, num_crops: int
 ) -> Made | UserError:
     """Windows of one record; what is odd about it is printed."""
     with warnings.catch_warnings(record=True) as odd:
         warnings.simplefilter("always")
         try:
-            made = windows_of(spec, x, signals.fs, signals.leads, signals.unit, num_crops)
+            made = windows_of(encoder.input_spec, x, signals.fs, signals.leads, signals.unit, num_crops)
         except UserError as error:
             return error
+    if made[1] is not None and not getattr(encoder, "takes_leads", True):
+        return UserError(f"it has {', '.join(made[1])} of the encoder's leads, and the encoder takes all of them only.")
     for warning in odd:
         tqdm.write(f"{name}{f', row {row}' if row else ''}: {warning.message}")
     return made
@@ -325,7 +222,11 @@ def _windows_or_error(
 
 def main(argv: Sequence[str]) -> None:
     """Entry point."""
-    apply(config_from_cli(ApplyConfig, argv))
+    try:
+        apply(config_from_cli(ApplyConfig, argv))
+    except KeyboardInterrupt:
+        print("stopped: nothing was written", file=sys.stderr)
+        raise SystemExit(130) from None
 
 
 if __name__ == "__main__":

@@ -28,13 +28,13 @@ def windows_of(
 
     Args:
         spec: the encoder's.
-        x, fs, leads, unit, num_crops: as of `shared.apply.embed`.
+        x, fs, leads, unit, num_crops: as of `shared.encoders.embed`.
 
     Returns:
         Windows `[n, crops, L, W]` float32 in mV, measurements below the leads; and the leads, None where they are all.
 
     Raises:
-        UserError: as of `shared.apply.embed`.
+        UserError: as of `shared.encoders.embed`.
     """
     try:
         rate = float(fs)
