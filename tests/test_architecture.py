@@ -18,14 +18,17 @@ from shared.config import REPO_ROOT
 METHODS = tuple(sorted(path.parent.name for path in REPO_ROOT.glob("*_modified/programs.py")))
 PACKAGES = ("shared", *METHODS)
 
-TRAINING = {"checkpoints", "epochs", "monitors", "optim", "run", "selection"}
+TRAINING = {"checkpoints", "epochs", "files", "monitors", "optim", "run", "run_folder", "run_record", "selection"}
 GROUND = {"config", "config_keys", "errors", "leads", "signals"}
 BELOW = GROUND | {"measurements", "data", "nn"}
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "nn": {"errors", "leads"},
     "signals": set(),
-    "files": set(),
+    "files": {"errors"},
+    "run_folder": {"checkpoints", "config", "errors", "files", "run"},
+    "runs": {"checkpoints", "config", "errors", "files", "run_folder", "run_record"},
+    "run_record": {"config"},
     "epochs": {"errors", "run"},
     "monitors": BELOW | TRAINING | {"epochs", "statistics"},
     "encoders": BELOW | {"checkpoints", "outside"},
@@ -40,11 +43,11 @@ ALLOWED: dict[str, set[str]] = {
     "leads": {"errors"},
     "checkpoints": {"config", "errors", "files"},
     "optim": {"config", "errors"},
-    "run": {"config", "errors", "checkpoints", "epochs", "files"},
+    "run": {"config", "errors", "checkpoints", "epochs", "files", "run_folder", "run_record"},
     "selection": {"run"},
     "measurements": GROUND,
     "features": {"measurements"},
-    "data": GROUND | {"measurements", "programs"},
+    "data": GROUND | {"files", "measurements", "programs"},
     "statistics": {"errors"},
     "plots": {"statistics"},
     "embeddings": {"data", "errors"},
