@@ -22,6 +22,7 @@ from tqdm import tqdm
 from shared.config import RepoPath, Section, config_from_cli, entry_point
 from shared.data.arrays import check_shape, windows_of
 from shared.data.recordings import Settings, Signals, find_files, needs_rate, read_signals
+from shared.data.resampled import at_rate
 from shared.data.spec import InputSpec
 from shared.data.store import ECGStore
 from shared.embeddings import embed_store
@@ -116,7 +117,7 @@ Embedded = tuple[pd.DataFrame, np.ndarray, LeftOut]
 def _embed_store(encoder: Any, config: ApplyConfig) -> Embedded:
     """A store, of the encoder's leads those that it has; resampled on reading where the encoder takes another rate."""
     spec: InputSpec = encoder.input_spec
-    store = ECGStore(config.input).at(spec.fs)
+    store = at_rate(ECGStore(config.input), spec.fs)
     there = tuple(name for name in spec.leads if name in store.leads)
     subset = None if there == spec.leads or not there else there
     if subset is not None:

@@ -17,6 +17,7 @@ from shared.config import load_config
 from shared.data import synthetic
 from shared.data.loader import EpochBatches, train_batches
 from shared.data.prepare import choose_config, prepare
+from shared.data.resampled import at_rate
 from shared.data.spec import InputSpec
 from shared.data.store import ECGStore
 from shared.data.transforms import Preprocess, butterworth
@@ -64,7 +65,7 @@ def main() -> None:
 
         for fs in (100, 360, 500):
             some = np.arange(min(256, num_records))
-            took = seconds(partial(read_batches, store.at(fs), some))
+            took = seconds(partial(read_batches, at_rate(store, fs), some))
             print(f"read, resampled to {fs} Hz {len(some) / took:7.0f} records/s on one core")
         load()
         print(f"loader, 9 s crops, float {num_records / seconds(load):8.0f} records/s (target >= 20000)")

@@ -12,7 +12,6 @@ It is written under a temporary name and renamed when whole, so a store that exi
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -45,11 +44,12 @@ class ECGStore:
     """A prepared store, opened for reading.
 
     Attributes:
-        fs: Hz, of what is read; `stored_fs` of what is stored (see `at`).
+        fs: Hz.
         leads: names of the rows of every signal.
         features: names of the measurements beside them, in the units of `shared.features.FEATURES`; often none.
         unit, scale: what the numbers mean: one step of the integers is `scale` of the `unit`.
-        num_samples: samples per segment, at `fs`.
+        num_samples: samples per segment.
+        resampled: what reads the signals where they are served at another rate than stored (`shared.data.resampled`).
         records: DataFrame, one row per segment, row i belonging to signal i.
         fingerprint: changes with any signal or setting.
     """
@@ -59,12 +59,12 @@ class ECGStore:
         meta = _read_meta(self.path)
         self.meta = meta
         self.fs: float = float(meta["fs"])
-        self.stored_fs = self.fs
         self.leads: tuple[str, ...] = tuple(meta["leads"])
         self.unit: str = meta.get("unit", "mV")
         self.scale = float(meta.get("scale", MICROVOLT))
         self.features: tuple[str, ...] = tuple(meta.get("features", ()))
         self.num_samples: int = int(meta["num_samples"])
+        self.resampled: Any = None
         self.fingerprint: str = meta["fingerprint"]
         try:
             self.records = pd.read_parquet(self.path / "records.parquet")
@@ -80,7 +80,6 @@ class ECGStore:
         shape = (len(self.features), self.num_samples)
         names = [feature_shard(name) for name in meta["shards"]] if self.features else []
         self._feature_shards = [_open_shard(self.path / name, np.float16, shape) for name in names]
-        self._batch: tuple[tuple[Any, ...], np.ndarray] = (), np.empty(0, dtype=np.int16)
         self._starts = np.cumsum([0] + [len(shard) for shard in self._shards])
         lengths = {tuple(map(len, shards)) for shards in (self._shards, self._feature_shards or self._shards)}
         if self._starts[-1] != len(self.records) or len(lengths) > 1:
@@ -90,20 +89,6 @@ class ECGStore:
 
     def __len__(self) -> int:
         return len(self.records)
-
-    def at(self, fs: float) -> ECGStore:
-        """The same records served at another rate: each is resampled whole when it is read; features are not served.
-
-        Windows are then cut from the resampled record, so they are those of a store prepared from this one at `fs`.
-        """
-        if fs == self.fs:
-            return self
-        served = copy.copy(self)
-        served.fs, served.features = fs, ()
-        served.num_samples = round(int(self.meta["num_samples"]) * fs / self.stored_fs)
-        served.fingerprint = f"{self.fingerprint}@{fs:g}Hz"
-        served._batch = (), np.empty(0, dtype=np.int16)
-        return served
 
     def __getitem__(self, index: int) -> np.ndarray:
         """Signal `[L, T]` int16, in µV."""
@@ -126,7 +111,7 @@ class ECGStore:
             rows: lead rows to take, in order, then feature rows (counted on from the leads); None takes all leads.
 
         Returns:
-            `[n, len(rows), length]`: int16 in µV, at `fs`; with features float32, the leads in mV and missing samples NaN.
+            `[n, len(rows), length]`: int16 in µV; with features float32, the leads in mV and missing samples NaN.
 
         Raises:
             IndexError: a record or a window lies outside the store.
@@ -137,8 +122,8 @@ class ECGStore:
         if len(starts) and (starts.min() < 0 or starts.max() + length > self.num_samples):
             raise IndexError(f"a window of {length} samples reaches beyond the stored {self.num_samples} samples.")
         lead_rows, feature_rows = self.split_rows(rows)
-        if self.fs != self.stored_fs:
-            return self._read_resampled(lead_rows, indices, starts, length)
+        if self.resampled is not None:
+            return np.asarray(self.resampled.read(lead_rows, feature_rows, indices, starts, length))
         signals = self._read(self._shards, len(self.leads), lead_rows, indices, starts, length)
         if not feature_rows:
             return signals
@@ -181,23 +166,6 @@ class ECGStore:
             out[i] = shards[shard][index - self._starts[shard], chosen, start : start + length]
         return out
 
-    def _read_resampled(self, rows: list[int], indices: np.ndarray, starts: np.ndarray, length: int) -> np.ndarray:
-        """Windows `[n, len(rows), length]` int16, in steps of the store, of records as they are at `fs`."""
-        from shared.signals import resample_ends  # no training reads at another rate
-
-        key = (*rows, indices.tobytes())
-        if self._batch[0] != key:  # several windows of a batch are cut from the same records
-            stored = self._read(
-                self._shards, len(self.leads), rows, indices, indices * 0, int(self.meta["num_samples"])
-            )
-            whole = np.empty((*stored.shape[:2], self.num_samples), dtype=np.int16)
-            for record, ecg in zip(whole, stored, strict=True):  # one at a time stays in the processor's cache
-                found = np.rint(resample_ends(ecg.astype(np.float32), self.stored_fs, self.fs))
-                record[:] = found.clip(-(2**15), 2**15 - 1)  # beside a steep flank it may overshoot the integers
-            self._batch = key, whole
-        cut = [record[:, start : start + length] for record, start in zip(self._batch[1], starts, strict=True)]
-        return np.stack(cut) if cut else np.empty((0, len(rows), length), dtype=np.int16)
-
     def rows_for(self, spec: InputSpec) -> list[int]:
         """Rows of the spec's leads and then of its features, after checking that this store can serve the spec.
 
@@ -216,8 +184,6 @@ class ECGStore:
         missing = [name for name in spec.features if name not in self.features]
         if missing:
             there = f"has only {', '.join(self.features)}" if self.features else "was prepared without features"
-            if self.fs != self.stored_fs:
-                there = f"at {self.stored_fs:g} Hz serves none at {self.fs:g} Hz"
             raise StoreError(
                 f"the model takes the features {', '.join(missing)}, but the store {self.path} {there}: prepare one with "
                 f"features=[{', '.join(spec.features)}], or features=all."

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from shared.data.resampled import at_rate
 from shared.errors import UserError
 from shared.evaluation.config import EvaluateConfig
 from shared.evaluation.context import RANDOM, Context
@@ -93,4 +94,4 @@ def at_its_rate(context: Context, encoder: nn.Module) -> tuple[Context, list[str
     note = f"records of {store.fs:g} Hz were resampled to the {to:g} Hz of {encoder.name} as they were read"
     if to > store.fs:
         note += f": nothing above {store.fs / 2:g} Hz is in them, which it may have been trained to see"
-    return replace(context, store=store.at(to)), [note]
+    return replace(context, store=at_rate(store, to)), [note]

@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from shared.data.loader import eval_batches
+from shared.data.resampled import at_rate
 from shared.data.spec import InputSpec
 from shared.data.store import ECGStore, StoreError
+from shared.data.writer import StoreWriter
 from shared.evaluation.protocols.quality import WindowStore
 from shared.evaluation.protocols.robustness import DisturbedStore, add_white_noise
 from shared.leads import LEADS
@@ -24,7 +27,7 @@ def store(synthetic_store: Path) -> ECGStore:
 
 @pytest.mark.parametrize("fs", [100.0, 257.0, 360.0, 500.0])
 def test_records_are_resampled_whole_and_in_steps_of_the_store(store: ECGStore, fs: float) -> None:
-    served, some = store.at(fs), np.array([3, 0, 7])
+    served, some = at_rate(store, fs), np.array([3, 0, 7])
     expected = resample_ends(store.read(some).astype(np.float64), 250, fs)
     assert served.num_samples == expected.shape[-1] == round(5 * fs) and served.fs == fs
     found = served.read(some)
@@ -40,25 +43,26 @@ def test_records_are_resampled_whole_and_in_steps_of_the_store(store: ECGStore, 
 
 
 def test_its_own_rate_is_itself_and_the_way_back_is_short(store: ECGStore) -> None:
-    assert store.at(250) is store
-    there = store.at(500)
+    assert at_rate(store, 250) is store
+    there = at_rate(store, 500)
     assert there.fingerprint != store.fingerprint
-    back = there.at(250)
+    back = at_rate(there, 250)
     np.testing.assert_array_equal(back.read([4]), store.read([4]))
+    assert back.fingerprint == store.fingerprint
 
 
 def test_a_batch_is_resampled_once_for_all_its_windows(store: ECGStore, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
-    monkeypatch.setattr("shared.signals.resample_ends", lambda *args: calls.append(1) or resample_ends(*args))
+    monkeypatch.setattr("shared.data.resampled.resample_ends", lambda *args: calls.append(1) or resample_ends(*args))
     spec = InputSpec(fs=100, seconds=2, leads=("I", "V2"))
-    (first, second) = eval_batches(store.at(100), np.arange(5), spec, 3, num_crops=4)
+    (first, second) = eval_batches(at_rate(store, 100), np.arange(5), spec, 3, num_crops=4)
     assert first.shape == (3, 4, 2, 200) and second.shape == (2, 4, 2, 200)
     assert len(calls) == 5
 
 
 def test_what_disturbs_a_store_disturbs_it_at_its_rate(store: ECGStore) -> None:
     """They take a store over as it is; one that read the stored samples would give others, or too few."""
-    served, some = store.at(500), np.arange(3)
+    served, some = at_rate(store, 500), np.arange(3)
     window = WindowStore(served, 100).read_windows(some, some * 0, 2000)
     np.testing.assert_array_equal(window, served.read(some)[..., 100:2100])
     quiet = DisturbedStore(served, "noise", add_white_noise, 80.0)
@@ -71,11 +75,16 @@ def test_integers_do_not_wrap_around(tmp_path: Path) -> None:
     shard[0, :, 60:] = 2**15 - 1
     shard[0, :, :60] = -(2**15)
     np.save(tmp_path / "s" / "signals-00000.npy", shard)
-    ecg = ECGStore(tmp_path / "s").at(250).read([0])[0]
+    ecg = at_rate(ECGStore(tmp_path / "s"), 250).read([0])[0]
     assert ecg[:, :140].max() < 0 < ecg[:, 160:].min()
 
 
-def test_features_are_not_served(store: ECGStore) -> None:
-    spec = InputSpec(fs=500, seconds=2, features=("heart_rate",))
-    with pytest.raises(StoreError, match="at 250 Hz serves none at 500 Hz"):
-        store.at(500).rows_for(spec)
+def test_features_are_not_served(tmp_path: Path) -> None:
+    with StoreWriter(tmp_path / "s", 2, 500, 10, 1) as writer:
+        writer.add(np.zeros((3, 2, 500), dtype=np.int16), np.zeros((3, 1, 500), dtype=np.float16))
+        records = pd.DataFrame({"record": list("abc"), "fold": 1})
+        meta = {"fs": 250, "leads": ["I", "II"], "num_samples": 500, "features": ["sdnn"], "made_by": {}}
+        writer.finish(records, meta, {})
+    spec = InputSpec(fs=500, seconds=1, leads="I", features=("sdnn",))
+    with pytest.raises(StoreError, match="is at 250 Hz and its features are not resampled: prepare one with fs=500"):
+        next(eval_batches(at_rate(ECGStore(tmp_path / "s"), 500), np.arange(3), spec, 2))
