@@ -11,9 +11,7 @@ import pandas as pd
 
 from shared.data.sources.base import RecordError, read_wfdb
 from shared.errors import UserError
-from shared.leads import LEADS
-
-_LEAD_NAMES = {name.lower() for name in LEADS}
+from shared.leads import LEADS, is_lead
 
 
 @dataclass(frozen=True)
@@ -125,7 +123,7 @@ def _read_table(path: Path, settings: Settings) -> Signals:
 
 def _known(names: Sequence[str]) -> tuple[list[int], tuple[str, ...]]:
     """Positions and names of those that are leads."""
-    rows = [i for i, name in enumerate(names) if str(name).strip().lower() in _LEAD_NAMES]
+    rows = [i for i, name in enumerate(names) if is_lead(name)]
     return rows, tuple(names[i] for i in rows)
 
 
