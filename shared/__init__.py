@@ -6,14 +6,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from shared.apply import embed as embed
-    from shared.apply import load_encoder as load_encoder
+    from shared.encoders import embed as embed
+    from shared.encoders import load_encoder as load_encoder
 
 __all__ = ["embed", "load_encoder"]
 
 
 def __getattr__(name: str) -> Any:
-    """The names above, imported when they are asked for: no training loads what applies."""
+    """The names above, imported when they are asked for: no training loads what embeds."""
     if name in __all__:
-        return getattr(importlib.import_module("shared.apply"), name)
+        return getattr(importlib.import_module("shared.encoders"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,15 +1,13 @@
-"""From ECG to embeddings with a trained encoder: of an array in Python, or of files on the command line.
-
-from shared import embed, load_encoder
-encoder = load_encoder("runs/st_mem/pretrain")
-embeddings = embed(encoder, x, fs=500, leads=["I", "II", "V1"], unit="uV")
+"""From files of ECG to a table of embeddings.
 
 python -m shared.apply weights=runs/st_mem/pretrain input=FOLDER_OR_FILE [out=embeddings.parquet] [fs=500] [unit=uV]
 """
 
 from __future__ import annotations
 
-import importlib
+import os
+import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -17,246 +15,219 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 import torch
-from pydantic import Field
-from torch import Tensor, nn
+from pydantic import Field, field_validator
+from torch import Tensor
+from tqdm import tqdm
 
-from shared.checkpoints import CheckpointError, find_weights, package_of, packages, read_weights
 from shared.config import RepoPath, Section, config_from_cli, entry_point
-from shared.data.sources.base import RecordError, read_wfdb
+from shared.data.arrays import check_shape, windows_of
+from shared.data.recordings import Settings, Signals, find_files, needs_rate, read_signals
+from shared.data.resampled import at_rate
 from shared.data.spec import InputSpec
 from shared.data.store import ECGStore
-from shared.data.transforms import Preprocess, even_starts
 from shared.embeddings import embed_store
-from shared.errors import UserError, did_you_mean
-from shared.leads import LEADS, LIMB_FROM_I_II, LeadError, arrange_leads, parse_leads
-from shared.measurements.features import extract_features
-from shared.signals import FS_RANGE, MILLIVOLT, POSSIBLE_MV, resample_ends, typical_amplitude
+from shared.encoders import embed_windows, load_encoder
+from shared.errors import UserError
+from shared.leads import parse_leads
+from shared.outside import as_encoder, load_outside
+from shared.run import pick_device
 
-
-def load_encoder(weights: str | Path) -> nn.Module:
-    """The encoder of a run folder, a `model.safetensors` or a released file of any method, as it is evaluated.
-
-    Args:
-        weights: what to read.
-
-    Returns:
-        In evaluation mode, with `embed`, `embed_dim` and `input_spec`.
-
-    Raises:
-        CheckpointError: nothing there, or of no method of this checkout.
-    """
-    path = find_weights(weights)
-    if path.suffix == ".safetensors":
-        method = read_weights(path)[1]
-        package = package_of(method)
-        if package is None:
-            raise CheckpointError(f"{path} is a checkpoint of {method}, which none of {', '.join(packages())} reads.")
-        return _evaluated(package, path)
-    refused = []
-    for package in packages():
-        try:
-            return _evaluated(package, path)
-        except CheckpointError as error:
-            refused.append(f"{package}: {error}")
-    raise CheckpointError(f"{path} is a file of no method here:\n  " + "\n  ".join(refused))
-
-
-def _evaluated(package: str, path: Path) -> nn.Module:
-    loading = importlib.import_module(f"{package}.loading")  # by name: `shared` does not know the methods
-    model: nn.Module = loading.load_model(path)[0]
-    whole = all(hasattr(model, name) for name in ("embed", "embed_dim", "input_spec"))
-    encoder: nn.Module = model if whole else loading.encoder_of(model)
-    return encoder.eval()
-
-
-@torch.inference_mode()
-def embed(
-    encoder: Any,
-    x: np.ndarray | Tensor,
-    fs: float,
-    leads: str | Sequence[str] = LEADS,
-    unit: str = "mV",
-    *,
-    num_crops: int = 1,
-    batch_size: int = 64,
-) -> np.ndarray:
-    """Embeddings of ECG as it was recorded: resampled, its leads found by name, cut and preprocessed as the encoder needs.
-
-    Args:
-        encoder: of `load_encoder`, or anything with `embed` and `input_spec`.
-        x: `[n, L, T]`, or `[L, T]` of one record.
-        fs: its sampling rate, Hz.
-        leads: names of its rows, in their order, in any spelling. Those that the encoder knows are used, limb leads that are
-            missing are derived from I and II; fewer than the encoder's are a subset.
-        unit: of the numbers: mV, uV or V.
-        num_crops: evenly spaced windows per record, embeddings averaged; one is the middle.
-        batch_size: records at a time.
-
-    Returns:
-        `[n, D]` float32.
-
-    Raises:
-        UserError: a transposed array, NaN, an amplitude that cannot be the unit given, an unknown lead, none of the encoder's
-            leads, an absurd rate, or records shorter than the encoder's window.
-    """
-    spec: InputSpec = encoder.input_spec
-    names = parse_leads(leads)
-    if not FS_RANGE[0] <= fs <= FS_RANGE[1]:
-        raise UserError(f"fs is {fs:g} Hz; expected {FS_RANGE[0]:g} to {FS_RANGE[1]:g} Hz.")
-    ecg = _millivolts(x, fs, names, unit)
-    wanted = _leads_for(spec, names)
-    ecg = resample_ends(ecg, fs, spec.fs)
-    if ecg.shape[-1] < spec.num_samples:
-        raise UserError(
-            f"the records have {ecg.shape[-1] / spec.fs:.2f} s, the encoder takes {spec.seconds:g} s: give longer ones."
-        )
-    measured = _measure(spec, ecg, names)
-    ecg = arrange_leads(ecg.swapaxes(0, 1), names, wanted)[0].swapaxes(0, 1) if wanted else ecg[:, :0]
-    rows = torch.from_numpy(np.concatenate([ecg, measured], axis=1).astype(np.float32))
-    parameter = next(iter(encoder.parameters()), None) if isinstance(encoder, nn.Module) else None
-    device = parameter.device if parameter is not None else torch.device("cpu")
-    subset = None if wanted == spec.leads else wanted
-    preprocess = Preprocess(spec.with_leads(subset)).to(device)
-    if isinstance(encoder, nn.Module):
-        encoder.eval()
-    found = []
-    for batch in rows.split(batch_size):
-        starts = even_starts(batch.shape[-1], spec.num_samples, num_crops)
-        crops = [preprocess(batch[..., start : start + spec.num_samples].to(device)) for start in starts]
-        args = () if subset is None else (subset,)
-        found.append(torch.stack([torch.as_tensor(encoder.embed(crop, *args)).float() for crop in crops]).mean(0).cpu())
-    return torch.cat(found).numpy()
-
-
-def _millivolts(x: np.ndarray | Tensor, fs: float, names: Sequence[str], unit: str) -> np.ndarray:
-    """`[n, L, T]` float64 in mV, after checking shape and amplitude."""
-    scale = MILLIVOLT.get(str(unit).lower())
-    if scale is None:
-        raise UserError(f"unknown unit {unit!r}{did_you_mean(unit, MILLIVOLT)} Expected mV, uV or V.")
-    raw = np.asarray(x.detach().cpu() if isinstance(x, Tensor) else x, dtype=np.float64)
-    raw = raw[None] if raw.ndim == 2 else raw
-    if raw.ndim != 3 or not raw.size:
-        raise UserError(f"x has shape {list(np.shape(x))}; expected [records, leads, samples], or [leads, samples].")
-    if raw.shape[1] != len(names):
-        turned = raw.shape[2] == len(names)
-        advice = "it is transposed: give x.swapaxes(-1, -2)" if turned else "name each of its rows in `leads`"
-        raise UserError(f"x has shape {list(np.shape(x))} for {len(names)} leads ({', '.join(names)}): {advice}.")
-    broken = ~np.isfinite(raw).all(axis=(1, 2))
-    if broken.any():
-        raise UserError(f"{broken.sum()} of {len(raw)} records hold NaN or infinity, the first is {broken.argmax()}.")
-    typical = float(np.median(typical_amplitude(raw, fs)))  # of leads and records, so that a few bad ones do not decide
-    low, high = POSSIBLE_MV
-    if not low <= typical * scale <= high:
-        fitting = [name for name, other in MILLIVOLT.items() if name.isascii() and low <= typical * other <= high]
-        advice = f"as {' or '.join(fitting)} they would be" if fitting else "no unit makes them so"
-        raise UserError(
-            f"a lead of x moves by {typical * scale:.3g} mV where unit={unit!r}; ECG moves by {low:g} to {high:g} mV: {advice}."
-        )
-    return raw * scale
-
-
-def _leads_for(spec: InputSpec, names: Sequence[str]) -> tuple[str, ...]:
-    """Those of the encoder's leads that are there or can be derived, in its order."""
-    derivable = set(LIMB_FROM_I_II) if {"I", "II"} <= set(names) else set()
-    wanted = tuple(name for name in spec.leads if name in names or name in derivable)
-    if spec.leads and not wanted:
-        raise LeadError(f"x has the leads {', '.join(names)}; the encoder knows {', '.join(spec.leads)}.")
-    return wanted
-
-
-def _measure(spec: InputSpec, ecg: np.ndarray, names: Sequence[str]) -> np.ndarray:
-    """Rows of measurements `[n, F, T]` that the encoder takes below the leads, NaN where missing; often none."""
-    if not spec.features:
-        return ecg[:, :0]
-    found = [extract_features(record, spec.fs, names, spec.features) for record in ecg]
-    return np.stack([np.where(one.valid, one.channels, np.nan) for one in found])
-
-
-# ---------------------------------------------------------------- command line
+SHOWN = 10
+"""Records left out that are printed; the file beside the table has them all."""
 
 
 class ApplyConfig(Section):
     """`python -m shared.apply`: files to a table of embeddings."""
 
-    weights: RepoPath = Field(description="run folder, model.safetensors, or a released file")
-    input: RepoPath = Field(description="a store, a WFDB record (.hea) or folder of them, or .npy/.npz [n, L, T]")
-    out: RepoPath = Field(Path("embeddings.parquet"), validate_default=True, description="the table to write")
-    fs: float | None = Field(None, gt=0, description="of .npy/.npz, Hz; .npz may hold it as `fs`")
-    leads: tuple[str, ...] = Field(LEADS, description="names of the rows of .npy/.npz, in their order")
-    unit: Literal["mV", "uV", "V"] = Field("mV", description="of .npy/.npz")
+    weights: RepoPath | None = Field(None, description="run folder, model.safetensors, or a released file")
+    module: str | None = Field(None, description="in place of weights: `module:object`, an outside encoder")
+    input: RepoPath = Field(description="a store, a file of ECG (.hea, .npy, .npz, .csv), or a folder of them")
+    out: RepoPath = Field(
+        Path("embeddings.parquet"), validate_default=True, description="the table to write, .parquet or .csv"
+    )
+    fs: float | None = Field(None, gt=0, description="of .npy and .csv, Hz; .npz may hold it as `fs`")
+    leads: tuple[str, ...] | None = Field(
+        None, description="names of the rows of .npy/.npz, or columns of .csv without names, in order; null: all twelve"
+    )
+    unit: Literal["mV", "uV", "V"] = Field("mV", description="of .npy, .npz and .csv; WFDB says its own")
     num_crops: int = Field(1, ge=1, description="evenly spaced windows per record, embeddings averaged")
-    device: str = Field("cpu", description="cpu, cuda, …")
+    batch_size: int = Field(64, ge=1, description="records at a time")
+    device: str = Field("auto", description="auto, cpu, cuda, …")
+
+    @field_validator("leads", mode="before")
+    @classmethod
+    def _names(cls, value: object) -> object:
+        return parse_leads(value) if isinstance(value, str | list | tuple) else value
 
 
 def apply(config: ApplyConfig) -> pd.DataFrame:
-    """Embed what the config names and write the table: `record`, then `e0000` and so on.
+    """Embed what the config names and write the table: `record` and its `row` in the file (or `segment`), then `e0000` and so on.
 
     Raises:
-        UserError: nothing there, nothing usable, or what `embed` refuses of an array.
+        UserError: nothing there, nothing usable, no place to write, or an encoder that cannot be read.
     """
-    encoder = load_encoder(config.weights).to(config.device)
-    if (config.input / "store.json").is_file():
-        store = ECGStore(config.input)
-        rows = np.arange(len(store))
-        embeddings = embed_store(encoder, store, rows, num_crops=config.num_crops, device=config.device)  # type: ignore[arg-type]
-        names = store.records[[c for c in ("record", "segment") if c in store.records]].reset_index(drop=True)
-    elif config.input.suffix in (".npy", ".npz"):
-        x, fs = _read_array(config)
-        embeddings = embed(encoder, x, fs, config.leads, config.unit, num_crops=config.num_crops)
-        names = pd.DataFrame({"record": np.arange(len(embeddings))})
-    else:
-        found = dict(_embed_records(encoder, config))
-        if not found:
-            raise UserError(f"no record of {config.input} could be embedded.")
-        embeddings, names = np.concatenate(list(found.values())), pd.DataFrame({"record": list(found)})
-    table = pd.concat(
-        [names, pd.DataFrame(embeddings, columns=[f"e{i:04d}" for i in range(embeddings.shape[1])])], axis=1
-    )
-    config.out.parent.mkdir(parents=True, exist_ok=True)
-    table.to_parquet(config.out, index=False)
-    print(f"{config.out}: {len(table)} embeddings of {embeddings.shape[1]} numbers")
+    if (config.weights is None) == (config.module is None):
+        raise UserError("give the encoder: weights=RUN_OR_FILE, or module=my_module:object for an outside one.")
+    _make_place(config.out)
+    encoder = as_encoder(load_outside(config.module) if config.module else load_encoder(str(config.weights)))
+    encoder.to(pick_device(config.device))
+    in_store = (config.input / "store.json").is_file()
+    names, embeddings, left_out = (_embed_store if in_store else _embed_files)(encoder, config)
+    columns = [f"e{i:04d}" for i in range(embeddings.shape[1])]
+    table = pd.concat([names, pd.DataFrame(embeddings, columns=columns)], axis=1)
+    _write(config.out, table)
+    beside = config.out.with_suffix(".left_out.csv")
+    beside.unlink(missing_ok=True)
+    missing = ""
+    if left_out:
+        pd.DataFrame(left_out, columns=["record", "row", "reason"]).to_csv(beside, index=False)
+        missing = f"; {len(left_out)} left out, named in {beside.name}"
+    print(f"{config.out}: {len(table)} embeddings of {embeddings.shape[1]} numbers{missing}")
     return table
 
 
-def _read_array(config: ApplyConfig) -> tuple[np.ndarray, float]:
-    """The array of a .npy or .npz and its rate."""
+def _make_place(out: Path) -> None:
+    """Make the folder of a table, before there is anything to lose."""
+    if out.suffix not in (".parquet", ".csv"):
+        raise UserError(f"out is {out.name}; expected a name that ends in .parquet or .csv.")
     try:
-        found = np.load(config.input, allow_pickle=False)
-        arrays = {"x": found} if isinstance(found, np.ndarray) else dict(found)
-    except Exception as error:  # numpy raises many kinds for a damaged file
-        raise UserError(f"{config.input} cannot be read: {error}") from None
-    fs = config.fs if config.fs is not None else float(arrays["fs"]) if np.ndim(arrays.get("fs", [])) == 0 else None
-    signals = [name for name, array in arrays.items() if array.ndim >= 2]
-    if len(signals) != 1:
-        raise UserError(f"{config.input} holds {', '.join(arrays)}; expected one array [n, L, T], and fs if it has it.")
-    if fs is None:
-        raise UserError(f"fs is not set: give the sampling rate of {config.input}, e.g. fs=500.")
-    return arrays[signals[0]], fs
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"out {out} cannot be written: {error}") from None
 
 
-def _embed_records(encoder: nn.Module, config: ApplyConfig) -> Iterator[tuple[str, np.ndarray]]:
-    """Name and embedding `[1, D]` of each WFDB record; one that cannot be embedded is said and left out."""
-    root = config.input
-    headers = sorted(root.rglob("*.hea")) if root.is_dir() else [root.with_suffix(".hea")]
-    if not headers or not headers[0].is_file():
-        raise UserError(f"{root} is no store, holds no WFDB record (*.hea), and is no .npy or .npz.")
-    lower = {name.lower() for name in LEADS}
-    for header in headers:
-        path = header.with_suffix("")
-        try:
-            recording, _ = read_wfdb(path)
-            known = [i for i, name in enumerate(recording.leads) if str(name).strip().lower() in lower]
-            names = [recording.leads[i] for i in known]
-            embedding = embed(encoder, recording.signal[known], recording.fs, names, num_crops=config.num_crops)
-        except (RecordError, UserError) as error:
-            print(f"left out {path.name}: {error}")
+def _write(out: Path, table: pd.DataFrame) -> None:
+    """Write a table beside its place and rename it, so that it is whole or not there."""
+    partial = out.with_name(f".{out.name}.partial")
+    try:
+        if out.suffix == ".csv":
+            table.to_csv(partial, index=False)
+        else:
+            table.to_parquet(partial, index=False)
+        os.replace(partial, out)
+    except OSError as error:
+        raise UserError(f"out {out} cannot be written: {error}") from None
+
+
+LeftOut = list[tuple[str, int, str]]
+Embedded = tuple[pd.DataFrame, np.ndarray, LeftOut]
+"""Who the records are, their embeddings `[n, D]`, and record, row and reason of those left out."""
+
+
+def _embed_store(encoder: Any, config: ApplyConfig) -> Embedded:
+    """A store, of the encoder's leads those that it has; resampled on reading where the encoder takes another rate."""
+    spec: InputSpec = encoder.input_spec
+    store = at_rate(ECGStore(config.input), spec.fs)
+    there = tuple(name for name in spec.leads if name in store.leads)
+    subset = None if there == spec.leads or not there else there
+    if subset is not None:
+        print(f"embedded from {', '.join(subset)} alone, as the store has no more of the encoder's leads")
+    embeddings = embed_store(
+        encoder,
+        store,
+        np.arange(len(store)),
+        leads=subset,
+        num_crops=config.num_crops,
+        batch_size=config.batch_size,
+        device=pick_device(config.device),
+    )
+    names = store.records[[c for c in ("record", "segment") if c in store.records]].reset_index(drop=True)
+    return names, embeddings, []
+
+
+def _embed_files(encoder: Any, config: ApplyConfig) -> Embedded:
+    """A file, or those of a folder; one that cannot be embedded stops nothing.
+
+    Raises:
+        UserError: none could be.
+    """
+    names: list[tuple[str, int]] = []
+    found: dict[int, np.ndarray] = {}
+    waiting: dict[tuple[str, ...] | None, list[tuple[int, Tensor]]] = {}
+    left_out: LeftOut = []
+
+    def flush(subset: tuple[str, ...] | None) -> None:
+        places, windows = zip(*waiting.pop(subset), strict=True)
+        found.update(zip(places, embed_windows(encoder, torch.cat(windows), subset, config.batch_size), strict=True))
+
+    fewer: dict[tuple[str, ...], list[str]] = {}
+    for record, row, made in _read_files(encoder, config):
+        if isinstance(made, UserError):
+            left_out.append((record, row, str(made)))
+            if len(left_out) <= SHOWN:
+                tqdm.write(f"left out {record}{f', row {row}' if row else ''}: {made}")
             continue
-        yield (path.relative_to(root).as_posix() if root.is_dir() else path.name), embedding
+        windows, subset = made
+        waiting.setdefault(subset, []).append((len(names), windows))
+        names.append((record, row))
+        if subset is not None:
+            fewer.setdefault(subset, []).append(record)
+        if len(waiting[subset]) >= config.batch_size:
+            flush(subset)
+    for subset in list(waiting):
+        flush(subset)
+    if not names:
+        raise UserError(f"no record of {config.input} could be embedded; the first, {left_out[0][0]}: {left_out[0][2]}")
+    if len(left_out) > SHOWN:
+        print(f"… and {len(left_out) - SHOWN} more")
+    for subset, records in fewer.items():
+        print(f"{len(records)} embedded from {', '.join(subset)} alone, as they have no more (first: {records[0]})")
+    return pd.DataFrame(names, columns=["record", "row"]), np.stack([found[i] for i in range(len(names))]), left_out
+
+
+Made = tuple[Tensor, tuple[str, ...] | None]
+
+
+def _read_files(encoder: Any, config: ApplyConfig) -> Iterator[tuple[str, int, Made | UserError]]:
+    """Record, row in its file, and windows with their leads as `windows_of` gives them, or why there are none."""
+    files, root = find_files(config.input), config.input
+    settings = Settings(config.fs, config.leads, config.unit)
+    if config.fs is None and root.is_dir():
+        silent = [file for file in files if needs_rate(file)]
+        if len(silent) == len(files):
+            raise UserError(
+                f"fs is not set: the {len(files)} files of {root} do not say their sampling rate, e.g. fs=500."
+            )
+        if silent:
+            print(f"passed over {len(silent)} .npy and .csv files, which do not say their rate (fs is not set)")
+        files = [file for file in files if not needs_rate(file)]
+    for file in tqdm(files, unit="file", disable=None):
+        name = file.relative_to(root).as_posix() if root.is_dir() else file.name
+        name = name.removesuffix(".hea")
+        try:
+            signals = read_signals(file, settings)
+            check_shape(np.shape(signals.x), signals.leads)
+        except UserError as error:
+            yield name, 0, error
+            continue
+        for row, x in enumerate(signals.x if np.ndim(signals.x) == 3 else signals.x[None]):
+            yield name, row, _windows_or_error(name, row, encoder, x, signals, config.num_crops)
+
+
+def _windows_or_error(
+    name: str, row: int, encoder: Any, x: np.ndarray, signals: Signals, num_crops: int
+) -> Made | UserError:
+    """Windows of one record; what is odd about it is printed."""
+    with warnings.catch_warnings(record=True) as odd:
+        warnings.simplefilter("always")
+        try:
+            made = windows_of(encoder.input_spec, x, signals.fs, signals.leads, signals.unit, num_crops)
+        except UserError as error:
+            return error
+    if made[1] is not None and not getattr(encoder, "takes_leads", True):
+        return UserError(f"it has {', '.join(made[1])} of the encoder's leads, and the encoder takes all of them only.")
+    for warning in odd:
+        tqdm.write(f"{name}{f', row {row}' if row else ''}: {warning.message}")
+    return made
 
 
 def main(argv: Sequence[str]) -> None:
     """Entry point."""
-    apply(config_from_cli(ApplyConfig, argv))
+    try:
+        apply(config_from_cli(ApplyConfig, argv))
+    except KeyboardInterrupt:
+        print("stopped: nothing was written", file=sys.stderr)
+        raise SystemExit(130) from None
 
 
 if __name__ == "__main__":

@@ -10,8 +10,8 @@ FS_RANGE = (50.0, 5000.0)
 """Hz; below, waves are lost, and above, a header is wrong."""
 FLAT_MV = 0.005
 """A lead that moves less than this over a whole segment carries no ECG."""
-MILLIVOLT = {"mv": 1.0, "uv": 1e-3, "µv": 1e-3, "v": 1e3}
-"""Unit in lower case → mV."""
+MILLIVOLT = {"mv": 1.0, "uv": 1e-3, "µv": 1e-3, "μv": 1e-3, "v": 1e3}
+"""Unit in lower case → mV; Unicode has a micro sign and a Greek letter."""
 POSSIBLE_MV = (0.02, 20.0)
 """Typical peak-to-peak amplitude of a lead; beyond, the numbers are in another unit."""
 CLIPPED_MS = 20.0

@@ -31,7 +31,9 @@ ALLOWED: dict[str, set[str]] = {
     "run_record": {"config"},
     "epochs": {"errors", "run"},
     "monitors": BELOW | TRAINING | {"epochs", "statistics"},
-    "apply": BELOW | {"checkpoints", "embeddings"},
+    "encoders": BELOW | {"checkpoints", "outside"},
+    "apply": BELOW | {"embeddings", "encoders", "outside", "run"},
+    "outside": {"config_keys", "data", "errors"},
     "sweep": {"config", "errors", "programs"},
     "help": {"config", "config_keys"},
     "programs": {"config", "errors"},
@@ -51,7 +53,7 @@ ALLOWED: dict[str, set[str]] = {
     "embeddings": {"data", "errors"},
     "finetune": BELOW | TRAINING | {"statistics", "plots", "embeddings", "evaluation.config"},
     "triplet": BELOW | TRAINING | {"statistics", "plots", "embeddings", "evaluation.config"},
-    "evaluation": BELOW | TRAINING | {"statistics", "plots", "embeddings", "finetune"},
+    "evaluation": BELOW | TRAINING | {"statistics", "plots", "embeddings", "finetune", "outside"},
 }
 """Part of `shared` → the other parts it may import; `part.module` allows that module only. A new part is given its place here
 first."""

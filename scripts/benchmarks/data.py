@@ -7,6 +7,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,9 @@ from shared.config import load_config
 from shared.data import synthetic
 from shared.data.loader import EpochBatches, train_batches
 from shared.data.prepare import choose_config, prepare
+from shared.data.resampled import at_rate
 from shared.data.spec import InputSpec
+from shared.data.store import ECGStore
 from shared.data.transforms import Preprocess, butterworth
 
 SPEC = InputSpec(seconds=9, highpass=0.67, lowpass=40.0, standardize="record")
@@ -30,6 +33,12 @@ def seconds(work: Callable[[], object], rounds: int = 5) -> float:
         work()
         times.append(time.perf_counter() - start)
     return statistics.median(times)
+
+
+def read_batches(store: ECGStore, indices: np.ndarray) -> None:
+    """What embedding an outside encoder of another rate reads."""
+    for first in range(0, len(indices), 64):
+        store.read(indices[first : first + 64])
 
 
 def main() -> None:
@@ -54,6 +63,10 @@ def main() -> None:
             for signals, _ in train_batches(batches):
                 signals.float().mul_(1e-3)
 
+        for fs in (100, 360, 500):
+            some = np.arange(min(256, num_records))
+            took = seconds(partial(read_batches, at_rate(store, fs), some))
+            print(f"read, resampled to {fs} Hz {len(some) / took:7.0f} records/s on one core")
         load()
         print(f"loader, 9 s crops, float {num_records / seconds(load):8.0f} records/s (target >= 20000)")
         ecg = torch.from_numpy(store.read(np.arange(256) % num_records))[:, :, :2250]

@@ -49,6 +49,7 @@ class ECGStore:
         features: names of the measurements beside them, in the units of `shared.features.FEATURES`; often none.
         unit, scale: what the numbers mean: one step of the integers is `scale` of the `unit`.
         num_samples: samples per segment.
+        resampled: what reads the signals where they are served at another rate than stored (`shared.data.resampled`).
         records: DataFrame, one row per segment, row i belonging to signal i.
         fingerprint: changes with any signal or setting.
     """
@@ -63,6 +64,7 @@ class ECGStore:
         self.scale = float(meta.get("scale", MICROVOLT))
         self.features: tuple[str, ...] = tuple(meta.get("features", ()))
         self.num_samples: int = int(meta["num_samples"])
+        self.resampled: Any = None
         self.fingerprint: str = meta["fingerprint"]
         try:
             self.records = pd.read_parquet(self.path / "records.parquet")
@@ -120,6 +122,8 @@ class ECGStore:
         if len(starts) and (starts.min() < 0 or starts.max() + length > self.num_samples):
             raise IndexError(f"a window of {length} samples reaches beyond the stored {self.num_samples} samples.")
         lead_rows, feature_rows = self.split_rows(rows)
+        if self.resampled is not None:
+            return np.asarray(self.resampled.read(lead_rows, feature_rows, indices, starts, length))
         signals = self._read(self._shards, len(self.leads), lead_rows, indices, starts, length)
         if not feature_rows:
             return signals

@@ -14,7 +14,7 @@ from shared.errors import UserError, did_you_mean
 from shared.evaluation.config import EvaluateConfig
 from shared.evaluation.contamination import check_contamination
 from shared.evaluation.context import RANDOM, Context, Picture, Result
-from shared.evaluation.outside import outside_rows
+from shared.evaluation.outside import at_its_rate, outside_rows
 from shared.evaluation.protocols import PROTOCOLS
 from shared.evaluation.report.results import write_results
 from shared.evaluation.rows import Rows
@@ -64,13 +64,14 @@ def evaluate(rows: Rows, config: EvaluateConfig, out: Path) -> Path:
         raise UserError(f"unknown protocol {', '.join(unknown)}{hint} The protocols are {', '.join(PROTOCOLS)}.")
     device, began = pick_device(config.device), time.monotonic()
     context = open_context(config, out, device, rows.encoders, (RANDOM, *rows.baselines))
+    context, resampled = at_its_rate(context, rows.encoder)
     with hold(out):
         record = {**surroundings(device), "seed": config.seed, "store": context.store.fingerprint}
         context.rows.update({row: context.embed(row) for row in context.encoders})
         embedded = time.monotonic() - began  # of rows whose embeddings were cached, the reading
         results, problems = run_protocols(context)
         test = context.indices[context.split.test]
-        notes = [*rows.notes, *check_contamination(rows.trained_on, context.store, test), *problems]
+        notes = [*rows.notes, *resampled, *check_contamination(rows.trained_on, context.store, test), *problems]
         page = write_results(context, results, notes, rows.name, rows.figures)
         record |= {
             "weights": None if config.encoder.weights is None else str(config.encoder.weights),

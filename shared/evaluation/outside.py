@@ -1,73 +1,21 @@
-"""Encoders from elsewhere: anything with `embed(ecg) -> [B, D]` and an InputSpec, named `module:object` in the config."""
+"""The rows of an encoder from elsewhere: itself, a control, and the store at the rate that it takes."""
 
 from __future__ import annotations
 
 import copy
-import importlib
-import inspect
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from shared.data.spec import InputSpec
+from shared.data.resampled import at_rate
 from shared.errors import UserError
 from shared.evaluation.config import EvaluateConfig
-from shared.evaluation.context import RANDOM
+from shared.evaluation.context import RANDOM, Context
 from shared.evaluation.rows import Rows
-
-
-class OutsideEncoder(nn.Module):
-    """An outside encoder with this project's face.
-
-    Args:
-        inner: has `embed(ecg)`, or `embed(ecg, leads)` where it can do with fewer leads; `input_spec`, an InputSpec or a
-            dict of its keys; `embed_dim`, else found by embedding one record of zeros.
-        name: in messages.
-
-    Raises:
-        UserError: one of these is missing or wrong.
-    """
-
-    def __init__(self, inner: Any, name: str) -> None:
-        super().__init__()
-        self.inner, self.name = inner, name  # a module among them is registered, so that devices and digests see it
-        if not callable(getattr(inner, "embed", None)):
-            raise UserError(f"{name} is a {type(inner).__name__} without embed(ecg) -> [B, D]; add that method.")
-        spec = getattr(inner, "input_spec", None)
-        if isinstance(spec, Mapping):
-            spec = InputSpec.model_validate(spec)
-        if not isinstance(spec, InputSpec):
-            raise UserError(
-                f"{name} has no input_spec; expected an InputSpec (shared.data.spec) or a dict of its keys: "
-                f"{', '.join(InputSpec.model_fields)}."
-            )
-        self.input_spec = spec
-        self.takes_leads = "leads" in inspect.signature(inner.embed).parameters
-        if hasattr(inner, "eval"):
-            inner.eval()
-        dim = getattr(inner, "embed_dim", None)
-        if dim is None:
-            with torch.no_grad():
-                dim = self.embed(torch.zeros(1, len(spec.leads), spec.num_samples)).shape[-1]
-        self.embed_dim = int(dim)
-        if hasattr(inner, "tokens"):
-            self.tokens = inner.tokens
-
-    def embed(self, ecg: Tensor, leads: Sequence[str] | None = None) -> Tensor:
-        """`[B, L, T]`, preprocessed as `input_spec` says, to `[B, D]`.
-
-        Raises:
-            UserError: fewer leads for an encoder that takes all of its own only.
-        """
-        if self.takes_leads:
-            return torch.as_tensor(self.inner.embed(ecg, leads=leads))
-        if leads is not None and tuple(leads) != self.input_spec.leads:
-            raise UserError(f"{self.name}: embed(ecg) takes all of its leads; give it a `leads` argument to use fewer.")
-        return torch.as_tensor(self.inner.embed(ecg))
+from shared.outside import OutsideEncoder, load_outside
 
 
 class RandomProjection(nn.Module):
@@ -86,37 +34,6 @@ class RandomProjection(nn.Module):
         rows = list(range(len(own))) if leads is None else [own.index(name) for name in leads]
         weight = self.weight.view(len(own), -1, self.embed_dim)[rows].flatten(0, 1)  # type: ignore[operator]
         return ecg.flatten(1) @ weight.to(ecg.dtype)
-
-
-def load_outside(name: str) -> OutsideEncoder:
-    """The encoder that `module:object` names.
-
-    Args:
-        name: of an encoder, or of a class or function that makes one when called without arguments. The module is
-            looked for where Python looks, and in the working folder.
-
-    Raises:
-        UserError: no such module or object, or no encoder.
-    """
-    module, colon, attribute = name.partition(":")
-    if not colon or not module or not attribute:
-        raise UserError(f"encoder.module is {name!r}; expected module:object, e.g. my_encoders.resnet:make.")
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
-    try:
-        found: Any = importlib.import_module(module)
-    except ImportError as error:
-        raise UserError(
-            f"encoder.module {name!r}: {error}. The working folder is {here}; else set PYTHONPATH."
-        ) from None
-    for part in attribute.split("."):
-        if not hasattr(found, part):
-            raise UserError(f"encoder.module {name!r}: {module} has no {attribute!r}.")
-        found = getattr(found, part)
-    if isinstance(found, type) or (callable(found) and not hasattr(found, "embed")):
-        found = found()
-    return OutsideEncoder(found, name)
 
 
 def untrained(encoder: OutsideEncoder, seed: int) -> tuple[nn.Module, str]:
@@ -163,3 +80,18 @@ def outside_rows(config: EvaluateConfig) -> tuple[Rows, Path]:
     encoder = load_outside(config.encoder.module)
     control, what = untrained(encoder, config.seed)
     return Rows(config.encoder.module, encoder, control, notes=(f"{RANDOM}: {what}",)), config.out
+
+
+def at_its_rate(context: Context, encoder: nn.Module) -> tuple[Context, list[str]]:
+    """The context with its records resampled on reading, where an outside encoder takes another rate; and a note of it.
+
+    Encoders of this project were trained on stores, and take one at their rate.
+    """
+    store = context.store
+    if not isinstance(encoder, OutsideEncoder) or encoder.input_spec.fs == store.fs:
+        return context, []
+    to = encoder.input_spec.fs
+    note = f"records of {store.fs:g} Hz were resampled to the {to:g} Hz of {encoder.name} as they were read"
+    if to > store.fs:
+        note += f": nothing above {store.fs / 2:g} Hz is in them, which it may have been trained to see"
+    return replace(context, store=at_rate(store, to)), [note]

@@ -5,13 +5,19 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from shared.config import load_config
+from shared.data.store import ECGStore, StoreError
 from shared.errors import UserError
 from shared.evaluation.config import EvaluateConfig
-from shared.evaluation.outside import OutsideEncoder, RandomProjection, load_outside, untrained
+from shared.evaluation.outside import RandomProjection, untrained
+from shared.leads import LEADS
+from shared.outside import OutsideEncoder, load_outside
+from shared.signals import resample_ends
 from st_mem_modified.evaluate import run_evaluation
 
 MODULE = """
@@ -36,6 +42,17 @@ class Plain:
 class NoSpec(nn.Module):
     def embed(self, ecg):
         return ecg
+
+class Fast:
+    input_spec = {"fs": 500, "seconds": 1.5, "leads": ["V2", "I"]}
+    def embed(self, ecg):
+        return ecg.flatten(1)[:, ::100]
+
+class Slow(Fast):
+    input_spec = {"fs": 100, "seconds": 1.5, "leads": ["V2", "I"]}
+
+class Long(Fast):
+    input_spec = {"fs": 500, "seconds": 9}
 
 made = Plain()
 def make():
@@ -97,6 +114,31 @@ def test_evaluation(module: str, synthetic_store: Path, tmp_path: Path) -> None:
     text = page.read_text()
     assert "reduced_leads could not run" in text and "weights drawn anew" in text
     assert "pretraining data are not known" in text
+
+
+@pytest.mark.parametrize(("attribute", "fs"), [("Fast", 500), ("Slow", 100)])
+def test_an_encoder_of_another_rate_gets_the_records_at_its_own(
+    module: str, synthetic_store: Path, tmp_path: Path, attribute: str, fs: int
+) -> None:
+    settings = [f"store={synthetic_store}", "task=superclass", f"out={tmp_path / 'e'}", "knn.k=5", "resamples=30"]
+    settings += ["min_positives=1", "protocols=knn", f"encoder.module={module}:{attribute}"]
+    page = run_evaluation(load_config(EvaluateConfig, None, settings))
+    store = ECGStore(synthetic_store)
+    table = pd.read_parquet(page.parent / "embeddings.parquet").set_index("record").loc[store.records.record]
+    found = table.filter(regex=r"^e\d{4}$").to_numpy()
+    ecg = resample_ends(store.read(np.arange(len(store)))[:, [LEADS.index("V2"), LEADS.index("I")]] * 1e-3, 250, fs)
+    start = (5 * fs - 3 * fs // 2) // 2
+    middle = ecg[..., start : start + 3 * fs // 2]  # its window, in its rate and order
+    np.testing.assert_allclose(found, middle.reshape(len(store), -1)[:, ::100], atol=6e-4)
+    note = f"records of 250 Hz were resampled to the {fs} Hz of {module}:{attribute} as they were read"
+    assert note in page.read_text()
+    assert (f"{note}: nothing above 125 Hz is in them" in page.read_text()) == (fs > 250)
+
+
+def test_a_longer_window_than_the_records_have_is_refused(module: str, synthetic_store: Path, tmp_path: Path) -> None:
+    settings = [f"store={synthetic_store}", "task=superclass", f"out={tmp_path / 'e'}", "protocols=knn"]
+    with pytest.raises(StoreError, match="takes 4500 samples but the store .* segments of 2500: .* seconds=9"):
+        run_evaluation(load_config(EvaluateConfig, None, [*settings, f"encoder.module={module}:Long"]))
 
 
 def test_bad_names(module: str) -> None:
