@@ -28,6 +28,7 @@ from shared.data.store import ECGStore
 from shared.embeddings import embed_store
 from shared.encoders import embed_windows, load_encoder
 from shared.errors import UserError
+from shared.files import hold
 from shared.leads import parse_leads
 from shared.outside import as_encoder, load_outside
 from shared.run import pick_device
@@ -69,6 +70,11 @@ def apply(config: ApplyConfig) -> pd.DataFrame:
     if (config.weights is None) == (config.module is None):
         raise UserError("give the encoder: weights=RUN_OR_FILE, or module=my_module:object for an outside one.")
     _make_place(config.out)
+    with hold(config.out):
+        return _apply(config)
+
+
+def _apply(config: ApplyConfig) -> pd.DataFrame:
     encoder = as_encoder(load_outside(config.module) if config.module else load_encoder(str(config.weights)))
     encoder.to(pick_device(config.device))
     in_store = (config.input / "store.json").is_file()

@@ -32,7 +32,7 @@ ALLOWED: dict[str, set[str]] = {
     "epochs": {"errors", "run"},
     "monitors": BELOW | TRAINING | {"epochs", "statistics"},
     "encoders": BELOW | {"checkpoints", "outside"},
-    "apply": BELOW | {"embeddings", "encoders", "outside", "run"},
+    "apply": BELOW | {"embeddings", "encoders", "files", "outside", "run"},
     "outside": {"config_keys", "data", "errors"},
     "sweep": {"config", "errors", "programs"},
     "help": {"config", "config_keys"},
