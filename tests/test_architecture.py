@@ -29,7 +29,7 @@ ALLOWED: dict[str, set[str]] = {
     "epochs": {"errors", "run"},
     "monitors": BELOW | TRAINING | {"epochs", "statistics"},
     "apply": BELOW | {"checkpoints", "embeddings"},
-    "sweep": {"config", "errors", "programs"},
+    "sweep": {"config", "errors", "programs", "data", "statistics", "evaluation", "finetune"},
     "help": {"config", "config_keys"},
     "programs": {"config", "errors"},
     "schemas": {"config", "errors", "programs"},

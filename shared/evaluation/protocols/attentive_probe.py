@@ -153,7 +153,7 @@ def attentive_probe(context: Context) -> Result:
             device=context.device,
         )
         predictions[row] = tuple(predict_attentive(probe, tokens, p) for p in (context.split.val, context.split.test))
-    return score_predictions(context, predictions)  # type: ignore[arg-type]
+    return score_predictions(context, predictions, chosen="the probe's epoch")  # type: ignore[arg-type]
 
 
 def read_tokens(context: Context, row: str) -> Tokens:
@@ -189,5 +189,11 @@ def read_tokens(context: Context, row: str) -> Tokens:
 
 
 ATTENTIVE_PROBE = Protocol(
-    attentive_probe, AttentiveProbeSettings, "probe", CLASSIFICATION, tuple(CLASSIFICATION), CLASSIFICATION_HEADLINES
+    attentive_probe,
+    AttentiveProbeSettings,
+    "probe",
+    CLASSIFICATION,
+    tuple(CLASSIFICATION),
+    CLASSIFICATION_HEADLINES,
+    validates=True,
 )
