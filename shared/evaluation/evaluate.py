@@ -17,6 +17,7 @@ from shared.evaluation.outside import outside_rows
 from shared.evaluation.protocols import PROTOCOLS
 from shared.evaluation.report.results import write_results
 from shared.evaluation.rows import Rows
+from shared.evaluation.validation import mark_optimistic
 from shared.run import pick_device
 from shared.statistics.bootstrap import Resamples
 
@@ -61,6 +62,9 @@ def evaluate(rows: Rows, config: EvaluateConfig, out: Path) -> Path:
     context = open_context(config, out, pick_device(config.device), rows.encoders, (RANDOM, *rows.baselines))
     context.rows.update({row: context.embed(row) for row in context.encoders})
     results, problems = run_protocols(context)
+    if rows.chosen is not None:
+        for result in results.values():
+            mark_optimistic(result.validation.get(rows.name, {}), rows.chosen)
     test = context.indices[context.split.test]
     notes = [*rows.notes, *check_contamination(rows.trained_on, context.store, test), *problems]
     return write_results(context, results, notes, rows.name, rows.figures)

@@ -25,6 +25,7 @@ class Rows:
         trained_on: the `data` section of the pretraining config, to look for overlap with the test split.
         figures: further figures for the page, already written below the report folder.
         notes: what a reader must know of the rows.
+        chosen: what the training of the first row chose on validation records, which makes its scores there too high.
     """
 
     name: str
@@ -35,11 +36,17 @@ class Rows:
     trained_on: Mapping[str, Any] | None = None
     figures: Sequence[Picture] = ()
     notes: Sequence[str] = ()
+    chosen: str | None = None
 
     @property
     def encoders(self) -> dict[str, nn.Module]:
         """Row to encoder, in the order of the tables."""
         return {self.name: self.encoder, **self.others, RANDOM: self.random}
+
+
+def chosen_in(trained: Mapping[str, Any]) -> str | None:
+    """What a training chose on validation records: triplet and fine-tuning keep their best epoch, as their configs tell."""
+    return "the epoch" if {"choose_k", "mode"} & trained.keys() else None
 
 
 def start_of(trained: Mapping[str, Any], load: Callable[[Path], nn.Module]) -> nn.Module | None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from shared.errors import UserError
 from shared.evaluation.context import Context, Result
+from shared.evaluation.validation import mark_optimistic
 from shared.statistics.bootstrap import difference_all, score_all
 from shared.statistics.interval import Scores, bootstrap_interval, paired_difference
 from shared.statistics.metrics import METRICS, Array, choose_thresholds
@@ -128,9 +129,7 @@ def score_validation(context: Context, predictions: Array, thresholds: Array, ch
     """
     truth, classes, least = context.labels[context.split.val], context.task.classes, context.config.min_positives
     scores = score_all(truth, predictions, context.val_resamples, classes, ON_VALIDATION, thresholds, least)
-    for metric, score in scores.items():
-        decides = metric in METRICS and METRICS[metric].takes_decisions
-        reasons = [reason for reason in (chosen, "the thresholds" if decides else None) if reason]
-        if reasons:
-            score["optimistic"] = " and ".join(reasons)
+    if chosen is not None:
+        mark_optimistic(scores, chosen)
+    mark_optimistic({m: s for m, s in scores.items() if m in METRICS and METRICS[m].takes_decisions}, "the thresholds")
     return scores

@@ -9,9 +9,16 @@ import numpy as np
 import pandas as pd
 
 from shared.data.splits import Labelled
+from shared.statistics.interval import Scores
 
 VALIDATION_FILE = "metrics_val.json"
 """Of a report folder: `metrics.json` of the validation records, without differences."""
+
+
+def mark_optimistic(scores: Scores, chosen: str) -> None:
+    """Say beside each validation score what was chosen on the same records, after what is said already."""
+    for score in scores.values():
+        score["optimistic"] = f"{score['optimistic']} and {chosen}" if "optimistic" in score else chosen
 
 
 def describe_validation(data: Labelled) -> dict[str, Any]:
