@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from shared.config import Section
+from shared.config import RepoPath, Section
 from shared.data.spec import DataConfig, InputSpec
 from shared.leads import INDEPENDENT_LEADS
 from shared.monitors import MonitorConfig
@@ -176,6 +176,17 @@ class PretrainConfig(Section):
     data: DataConfig
     model: ModelConfig = Field(default_factory=ModelConfig)
     mask: MaskConfig = MaskConfig()
+    start_from: RepoPath | None = Field(
+        None, description="run folder or weights of the same model that training starts from; null: random weights"
+    )
     optim: Optim = Optim()
     monitor: MonitorConfig = MonitorConfig()
     log_every: int = Field(10, ge=1, description="steps between log lines")
+
+    @property
+    def fixed_epochs(self) -> str | None:
+        """Why `optim.epochs` of a begun run may not change; None: it may."""
+        first, last = self.model.ema_momentum
+        if first != last:
+            return f"the teacher's momentum rises from {first:g} to {last:g} over optim.epochs (model.ema_momentum)"
+        return self.optim.fixed_epochs

@@ -14,6 +14,7 @@ import torch
 from ecg_jepa_modified.config import PretrainConfig
 from ecg_jepa_modified.masking import draw_mask
 from ecg_jepa_modified.model import ECGJEPA
+from shared.checkpoints import start_from
 from shared.config import config_from_cli, entry_point
 from shared.data.loader import TrainingBatches
 from shared.data.store import ECGStore
@@ -46,12 +47,13 @@ def pretrain(config: PretrainConfig) -> Path:
         data = TrainingBatches(store, train, spec, batch_size, **run.loading)
         total_steps = optim.epochs * data.steps
         model = ECGJEPA(config.model)
+        start_from(model, config.start_from, "ecg_jepa")
         wrapped = run.wrap(model)
         preprocess = Preprocess(spec, store.scale).to(run.device)
         optimizer = make_optimizer(model, optim)
         schedule = make_schedule(optimizer, optim, data.steps)
         begun = run.resume(model, optimizer=optimizer)
-        if not begun and spec.features:  # a resumed run has the scales in its checkpoint
+        if not begun and spec.features and config.start_from is None:  # else a checkpoint has the scales
             from ecg_jepa_modified.hybrid import fit_features
 
             fit_features([model.encoder, model.target_encoder], store, train)

@@ -7,17 +7,15 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from shared.config import REPO_ROOT, Section, repo_path, to_yaml
+from shared.config import REPO_ROOT, repo_path
 from shared.errors import UserError
 
 WEIGHTS = "model.safetensors"
@@ -50,6 +48,36 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], str, dict[str, Any]]:
     if "config" not in meta or "method" not in meta:
         raise CheckpointError(f"{path} carries no config: it was not written by this project.")
     return state, meta["method"], json.loads(meta["config"])
+
+
+def write_checkpoint(
+    run: Path, step: int, model: nn.Module, method: str, config: Mapping[str, Any], state: Mapping[str, Any], keep: int
+) -> None:
+    """Write `checkpoints/step-N/` of a run whole: weights, and `state.pt` for the training to go on; older ones go.
+
+    Args:
+        run: its folder.
+        step: optimizer steps done.
+        model: whose weights.
+        method, config: stored with the weights.
+        state: name to an object with `state_dict`, a tensor or a number.
+        keep: how many checkpoints stay.
+
+    Raises:
+        OSError: it could not be written; the former ones are untouched.
+    """
+    from shared.files import write_folder  # here and below: what writes, and looks at bytes, is loaded where it is used
+
+    def write(folder: Path) -> None:
+        save_weights(folder / WEIGHTS, model.state_dict(), method, config)
+        content = {k: v.state_dict() if hasattr(v, "state_dict") else v for k, v in state.items()}
+        torch.save(content, folder / "state.pt")
+
+    write_folder(run / "checkpoints" / f"step-{step:08d}", write)
+    # Later ones are damaged and were passed over; they must not count among those that are kept.
+    until = [folder for folder in checkpoints_of(run) if step_of(folder) <= step]
+    for old in until[:-keep]:
+        shutil.rmtree(old)
 
 
 Loader = Callable[[Mapping[str, Tensor], Mapping[str, Any], Path], nn.Module]
@@ -95,6 +123,19 @@ def package_of(method: str) -> str | None:
     return next((name for name in packages() if f"{method}_".startswith(f"{name.removesuffix('_modified')}_")), None)
 
 
+def start_from(model: nn.Module, weights: Path | None, method: str) -> None:
+    """Give a model that is about to be trained the weights of another run of the same method; None leaves it as it is.
+
+    Raises:
+        CheckpointError: nothing there, of another method, or of another architecture.
+    """
+    if weights is not None:
+        state, found, _ = read_weights(find_weights(weights))
+        if found != method:
+            raise CheckpointError(f"start_from={weights} is a run of {found}, not of {method}.")
+        load_state(model, state, weights)
+
+
 def load_part(model: nn.Module, state: Mapping[str, Tensor], prefix: str, origin: str | Path) -> None:
     """`load_state` of the part of a state dict below a prefix, such as the `encoder.` of a larger model."""
     load_state(model, {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}, origin)
@@ -120,7 +161,12 @@ def find_weights(run_or_file: str | Path) -> Path:
 def checkpoints_of(run: Path) -> list[Path]:
     """The checkpoint folders of a run, by step; whatever else lies there is none of ours."""
     found = [path for path in (run / "checkpoints").glob("step-*") if re.fullmatch(r"step-\d+", path.name)]
-    return sorted(found, key=lambda path: int(path.name.split("-")[1]))
+    return sorted(found, key=step_of)
+
+
+def step_of(checkpoint: Path) -> int:
+    """The step that a checkpoint folder's name says."""
+    return int(checkpoint.name.removeprefix("step-"))
 
 
 def newest_checkpoint(run: Path, weights_only: bool = False) -> Path | None:
@@ -129,7 +175,7 @@ def newest_checkpoint(run: Path, weights_only: bool = False) -> Path | None:
     Raises:
         CheckpointError: there are checkpoints, and none is whole.
     """
-    from shared.files import damage  # here and below: what looks at bytes, and what writes, is loaded where it is used
+    from shared.files import damage
 
     problems: list[str] = []
     for folder in reversed(checkpoints_of(run)):
@@ -211,48 +257,3 @@ def read_released(path: str | Path) -> dict[str, Tensor]:
             f"{path} holds no state dict (names to tensors), neither under 'model' or 'encoder' nor at top level."
         )
     return tensors
-
-
-def different_keys(saved: Mapping[str, Any], now: Mapping[str, Any]) -> set[str]:
-    """Top-level or `section.key` names whose values differ; where and on what a run executes does not count."""
-    free = {"run.out", "run.device", "run.compile", "run.num_workers", "run.overwrite"}
-    free |= {"run.checkpoint_every", "run.keep_checkpoints"}
-    keys: set[str] = set()
-    for name in saved.keys() | now.keys():
-        a, b = saved.get(name), now.get(name)
-        if isinstance(a, Mapping) and isinstance(b, Mapping):
-            keys |= {f"{name}.{key}" for key in a.keys() | b.keys() if a.get(key) != b.get(key)}
-        elif a != b:
-            keys.add(name)
-    return keys - free
-
-
-def claim_folder(out: Path, resolved: Section, overwrite: bool) -> None:
-    """Make a run's folder, or check that it holds this very run.
-
-    Args:
-        out: the folder.
-        resolved: the whole config, written to its `config.yaml`.
-        overwrite: whether to delete another run.
-
-    Raises:
-        UserError: it holds a run with other settings.
-    """
-    if overwrite and (out / "config.yaml").is_file():
-        shutil.rmtree(out)
-    out.mkdir(parents=True, exist_ok=True)
-    from shared.files import clean_up
-
-    clean_up(out / "checkpoints")
-    newest = newest_checkpoint(out, weights_only=True)  # its config stands with them; `resume` looks at the rest
-    if newest is not None:
-        _, _, saved = read_weights(newest / WEIGHTS)
-        with suppress(ValidationError):  # keys that are younger than the run take their defaults
-            saved = type(resolved).model_validate(saved).model_dump(mode="json")
-        other = sorted(different_keys(saved, resolved.model_dump(mode="json")))
-        if other:
-            raise UserError(
-                f"{out} holds a run with other settings: {', '.join(other)}. "
-                "Give another run.out, or run.overwrite=true to start anew."
-            )
-    (out / "config.yaml").write_text(to_yaml(resolved))

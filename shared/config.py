@@ -20,7 +20,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, PrivateAttr, ValidationError, model_validator
 
 from shared.config_keys import ConfigError, explain, merge, plain_types, refuse_unknown, shorten
-from shared.errors import UserError, did_you_mean
+from shared.errors import NO_ROOM, UserError, did_you_mean
 
 REPO_ROOT = Path(__file__).resolve().parents[1]
 LONGEST_NAME = 255
@@ -161,12 +161,21 @@ def asks_for_help(argv: Sequence[str]) -> bool:
 
 
 def entry_point(main: Callable[[Sequence[str]], object]) -> None:
-    """Run `main(argv)`; a UserError is printed as one message and ends with exit code 2."""
+    """Run `main(argv)`; a UserError, or a disk without room, is printed as one message and ends with exit code 2."""
     try:
         main(sys.argv[1:])
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+        message = str(error)
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        message = (
+            f"{error.filename or 'a file'} could not be written: {error.strerror}. Make room and run the command again."
+        )
+    else:
+        return
+    print(f"error: {message}", file=sys.stderr)
+    raise SystemExit(2)
 
 
 def to_yaml(config: Section) -> str:

@@ -66,8 +66,12 @@ class Epoch(Generic[T]):
             yield batch
             if self.run.step != begun + 1:
                 raise AssertionError(f"a step must call run.update once; step {begun} became {self.run.step}")
-            if self.run.check_signal() and self.position < self.steps:
+            if self.position == self.steps:
+                continue
+            stop = self.run.check_signal()
+            if stop or self.run.late():
                 self.run.checkpoint(epoch=self.state_dict())
+            if stop:
                 raise self.run.stop()
 
     def add(self, **values: Tensor | float) -> None:
@@ -86,7 +90,9 @@ class Epoch(Generic[T]):
 
     def state_dict(self) -> dict[str, Any]:
         """For a checkpoint within the epoch."""
-        return {"sums": dict(self.sums), "counted": self.counted}
+        # Of several ranks one writes for all.
+        sums = self.run.mean_over_ranks(self.sums) if self.run.world_size > 1 else dict(self.sums)
+        return {"sums": sums, "counted": self.counted}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """From such a checkpoint."""

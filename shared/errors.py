@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
+
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+"""Numbers of the OSErrors that say that a disk, a quota or a limit is full."""
 
 
 class UserError(ValueError):

@@ -1,17 +1,74 @@
-"""Folders that are whole or absent: written beside their place with digests, synced, and renamed into it."""
+"""Folders that are whole or absent: written beside their place with digests, synced, and renamed into it; one writer each."""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import re
 import shutil
-from collections.abc import Callable
-from contextlib import suppress
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from shared.errors import UserError
 
 BLOCK = 2**20
 DIGESTS = "digests.json"
+LOCK_SECONDS = 1.0
+"""How long a lock is waited for: `is_held` takes it for a moment."""
+
+
+@contextmanager
+def hold(folder: Path) -> Iterator[None]:
+    """Be the only process that writes a folder, by a lock file beside it that the system takes back from a dead process.
+
+    The lock is `flock`'s, which NFS knows since Linux 2.6.12.
+
+    Raises:
+        UserError: another process holds it, or there is no place for the lock.
+    """
+    from filelock import FileLock, Timeout
+
+    path = _lock_of(folder)
+    lock = FileLock(path, timeout=LOCK_SECONDS, thread_local=False)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout:
+        raise UserError(
+            f"{folder} is being written by {path.read_text() or 'another process'}. Wait for its end, or give another folder."
+        ) from None
+    except OSError as error:
+        raise UserError(f"{folder} cannot be written: {error}. Give another folder.") from None
+    try:
+        with suppress(OSError):  # who holds it is for the message of others only
+            path.write_text(f"process {os.getpid()} on {socket.gethostname()}")
+        yield
+    finally:
+        path.unlink(missing_ok=True)  # one who opened it before sees that it is gone, and takes a new one
+        lock.release()
+
+
+def is_held(folder: Path) -> bool:
+    """Whether some process writes a folder now."""
+    from filelock import FileLock, Timeout
+
+    path = _lock_of(folder)
+    if not path.is_file():
+        return False
+    try:
+        with FileLock(path, timeout=0, thread_local=False):
+            return False
+    except Timeout:
+        return True
+
+
+def _lock_of(folder: Path) -> Path:
+    whole = folder.resolve()  # one lock, by whatever name the folder is reached
+    return whole.with_name(f".{whole.name}.lock")
 
 
 def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
@@ -20,14 +77,28 @@ def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
     Args:
         folder: its final name.
         write: puts the files into the folder it is given.
+
+    Raises:
+        OSError: it could not be written; what was there before is untouched, and nothing is left beside it.
     """
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    write(partial)
-    digests = {path.name: digest(path) for path in sorted(partial.iterdir())}
-    (partial / DIGESTS).write_text(json.dumps(digests))
-    replace_folder(partial, folder)
+    try:
+        partial.mkdir(parents=True)
+        write(partial)
+        digests = {path.name: digest(path) for path in sorted(partial.iterdir())}
+        (partial / DIGESTS).write_text(json.dumps(digests))
+        replace_folder(partial, folder)
+    except Exception as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        text = str(error)
+        if not isinstance(error, OSError) and any(sign in text for sign in UNWRITTEN):
+            raise OSError(errno.ENOSPC, text.splitlines()[0], str(folder)) from error
+        raise
+
+
+UNWRITTEN = ("inline_container", "PytorchStreamWriter", "I/O error")
+"""How torch and safetensors say that a file could not be written, in errors of their own."""
 
 
 def damage(folder: Path, needed: str, only: bool = False) -> str | None:
@@ -54,15 +125,31 @@ def damage(folder: Path, needed: str, only: bool = False) -> str | None:
     return None
 
 
-def clean_up(parent: Path) -> None:
-    """Put right what a killed process left in a folder of such folders: unfinished ones go, one moved aside comes back."""
-    for left in parent.glob(".*"):
-        name = left.name[1:]
-        if name.endswith(".partial"):
+def clean_up(parent: Path, name: str = "*") -> None:
+    """Put right what a killed process left beside such folders: unfinished ones go, one moved aside comes back.
+
+    Args:
+        parent: where they are; nobody else may be writing them.
+        name: of the folder that is looked after; `*`: of all.
+    """
+    for left in sorted(parent.glob(".*")):
+        found = LEFT.fullmatch(left.name)
+        if found is None or name not in ("*", found["name"]):
+            continue
+        folder = parent / found["name"]
+        if found["what"] == "partial":
             shutil.rmtree(left, ignore_errors=True)
             print(f"removed {left}, which a killed process had not finished")
-        elif name.endswith(".old") and restore_aside(left.with_name(name.removesuffix(".old"))):
-            print(f"brought back {name.removesuffix('.old')}, which a killed process had moved aside")
+        elif folder.exists():
+            shutil.rmtree(left, ignore_errors=True)
+            print(f"removed {left}, in whose place a newer one stands")
+        else:
+            os.replace(left, folder)
+            print(f"brought back {folder}, which a killed process had moved aside")
+
+
+LEFT = re.compile(r"\.(?P<name>.+)\.(?P<what>partial|old)(-\d+)?")
+"""Names beside a folder; with a process's number as stores had it before there were locks."""
 
 
 def keep_lines_until(path: Path, step: int) -> None:
@@ -80,30 +167,24 @@ def keep_lines_until(path: Path, step: int) -> None:
 def replace_folder(partial: Path, folder: Path) -> None:
     """Give a whole folder its name. One that has the name is moved aside first, so that at any moment one of the two is there."""
     sync(partial)
-    aside = aside_of(folder)
-    shutil.rmtree(aside, ignore_errors=True)
-    if folder.exists():
-        os.replace(folder, aside)
-    os.replace(partial, folder)
+    aside = move_aside(folder)
+    try:
+        os.replace(partial, folder)
+    except OSError:
+        if aside.exists():
+            os.replace(aside, folder)
+        raise
     sync(folder.parent, files=False)
     shutil.rmtree(aside, ignore_errors=True)
 
 
-def aside_of(folder: Path) -> Path:
-    """Where a folder waits while another takes its name."""
-    return folder.with_name(f".{folder.name}.old")
-
-
-def restore_aside(folder: Path) -> bool:
-    """Bring back a folder that was moved aside by a process that died before it put another in its place; whether it did."""
-    aside = aside_of(folder)
-    if not aside.is_dir():
-        return False
+def move_aside(folder: Path) -> Path:
+    """Rename a folder, if it is there, to where it waits while another takes its name; `clean_up` would bring it back."""
+    aside = folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(aside, ignore_errors=True)
     if folder.exists():
-        shutil.rmtree(aside, ignore_errors=True)
-        return False
-    os.replace(aside, folder)
-    return True
+        os.replace(folder, aside)
+    return aside
 
 
 def sync(folder: Path, files: bool = True) -> None:

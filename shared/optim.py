@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from pydantic import Field
@@ -12,7 +12,7 @@ from shared.config import Section
 from shared.errors import UserError
 
 if TYPE_CHECKING:
-    from timm.scheduler import CosineLRScheduler
+    from timm.scheduler.scheduler import Scheduler
 
 
 class OptimConfig(Section):
@@ -29,11 +29,22 @@ class OptimConfig(Section):
     lr_reference_batch: int | None = Field(
         256, ge=1, description="the learning rate is lr x batch_size / this; null takes lr as it is"
     )
+    schedule: Literal["cosine", "constant"] = Field(
+        "cosine",
+        description="after warm-up: half a cosine to min_lr, or lr to the end, which lets a run be made longer",
+    )
     min_lr: float = Field(0.0, ge=0)
     warmup_epochs: float = Field(0.0, ge=0)
     weight_decay: float = Field(0.05, ge=0, description="not on biases, norms and other 1-D parameters")
     betas: tuple[float, float] = (0.9, 0.999)
     clip_grad: float | None = Field(None, gt=0, description="largest norm of the whole gradient")
+
+    @property
+    def fixed_epochs(self) -> str | None:
+        """Why `epochs` of a begun run may not change; None: it may."""
+        if self.schedule == "constant":
+            return None
+        return "the learning rate falls along a cosine over optim.epochs, which optim.schedule=constant would not"
 
     @property
     def peak_lr(self) -> float:
@@ -69,20 +80,19 @@ def make_optimizer(model: nn.Module, config: OptimConfig, layer_decay: float | N
     )
 
 
-def make_schedule(optimizer: torch.optim.Optimizer, config: OptimConfig, steps_per_epoch: int) -> CosineLRScheduler:
-    """Linear warm-up, then half a cosine to `min_lr`; call `step_update(step)` before each step."""
-    from timm.scheduler import CosineLRScheduler
+def make_schedule(optimizer: torch.optim.Optimizer, config: OptimConfig, steps_per_epoch: int) -> Scheduler:
+    """Linear warm-up, then half a cosine to `min_lr` or the same rate to the end; call `step_update(step)` before each step."""
+    from timm.scheduler import CosineLRScheduler, StepLRScheduler
 
     warmup = round(config.warmup_epochs * steps_per_epoch)
     total = config.epochs * steps_per_epoch
     if warmup >= total:
         raise UserError(f"optim.warmup_epochs {config.warmup_epochs:g} is not below optim.epochs {config.epochs}.")
-    return CosineLRScheduler(
-        optimizer,
-        t_initial=total - warmup,
-        lr_min=config.min_lr,
-        warmup_t=warmup,
-        warmup_lr_init=config.peak_lr / max(warmup, 1),
-        warmup_prefix=True,
-        t_in_epochs=False,
-    )
+    rise: dict[str, Any] = {
+        "warmup_t": warmup,
+        "warmup_lr_init": config.peak_lr / max(warmup, 1),
+        "warmup_prefix": True,
+    }
+    if config.schedule == "constant":
+        return StepLRScheduler(optimizer, decay_t=total, decay_rate=1.0, **rise, t_in_epochs=False)
+    return CosineLRScheduler(optimizer, t_initial=total - warmup, lr_min=config.min_lr, **rise, t_in_epochs=False)

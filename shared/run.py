@@ -6,13 +6,11 @@ generator states: the weights, the optimizer, the scaler, the step number and th
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from datetime import timedelta
 from pathlib import Path
 from types import FrameType
@@ -28,19 +26,18 @@ from torch.nn.parallel import DistributedDataParallel
 from shared.checkpoints import (
     WEIGHTS,
     CheckpointError,
-    checkpoints_of,
-    claim_folder,
     load_state,
     newest_checkpoint,
     read_weights,
-    save_weights,
+    write_checkpoint,
 )
 from shared.config import RepoPath, Section
 from shared.epochs import Epoch, Stop, iterate
-from shared.errors import UserError
+from shared.errors import NO_ROOM, UserError
 
 if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
+    from shared.run_folder import RunLog
+    from shared.run_record import RunRecord
 
 M = TypeVar("M", bound=nn.Module)
 T = TypeVar("T")
@@ -58,6 +55,7 @@ class RunConfig(Section):
         0, ge=0, description="processes reading ahead; 0 reads in place, which is fastest from memory"
     )
     checkpoint_every: int = Field(10, ge=1, description="epochs")
+    checkpoint_minutes: float | None = Field(None, gt=0, description="also within an epoch, when so many have passed")
     keep_checkpoints: int = Field(2, ge=1, description="newest ones kept")
     overwrite: bool = Field(False, description="delete what the run folder holds and start anew")
 
@@ -87,11 +85,11 @@ class Run:
         self._kept: tuple[nn.Module, dict[str, Any]] | None = None
         self._epoch: dict[str, Any] | None = None
         self._signal: int | None = None
-        self._handlers: dict[int, Any] = {}
-        self._log_file: Any = None
-        self._board: SummaryWriter | None = None
-        amp_dtype = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[config.precision]
-        self.amp_dtype = amp_dtype
+        self._held = ExitStack()  # what is given back at the end
+        self._log: RunLog | None = None
+        self._record: RunRecord | None = None
+        self._saved_at = time.monotonic()
+        self.amp_dtype = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[config.precision]
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.precision == "fp16")
         if self.device.type == "cuda":
             torch.set_float32_matmul_precision("high")
@@ -107,25 +105,44 @@ class Run:
         return None if self.is_main else True
 
     def __enter__(self) -> Run:
-        if self.is_main:
-            claim_folder(self.out, self.resolved, self.config.overwrite)
-            self._log_file = (self.out / "log.jsonl").open("a")
-        if self.world_size > 1:
-            dist.barrier()
-        for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
-            self._handlers[signum] = signal.signal(signum, self._on_signal)
-        seed_everything(self.config.seed)
+        with ExitStack() as held:  # gives all back where something here fails
+            if self.is_main:
+                from shared.files import hold
+                from shared.run_folder import RunLog, claim_folder
+                from shared.run_record import RunRecord
+
+                held.enter_context(hold(self.out))
+                claim_folder(self.out, self.resolved, self.config.overwrite)
+                self._log = RunLog(self.out)
+                held.callback(self._log.close)
+                self._record = RunRecord(self.out, self.resolved, self.device, self.world_size)
+            if self.world_size > 1:
+                dist.barrier()
+            for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+                outer = signal.signal(signum, self._on_signal)
+                held.callback(signal.signal, signum, outer)
+                if isinstance(getattr(outer, "__self__", None), Run):  # what a run around this one has been told
+                    self._signal = self._signal or outer.__self__._signal  # type: ignore[union-attr]
+            self._held = held.pop_all()
+        np.random.seed(self.config.seed)  # noqa: NPY002 (libraries that use the global one)
+        torch.manual_seed(self.config.seed)
+        self._saved_at = time.monotonic()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        for signum, handler in self._handlers.items():
-            signal.signal(signum, handler)
-        if self._log_file:
-            self._log_file.close()
-        if self._board:
-            self._board.close()
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if self._record is not None:
+            self._record.close(self.step, error)
+        try:
+            self._held.close()
+        except OSError as late:  # what was held back could not be written
+            error = error or late
         if self.world_size > 1 and self._owns_ranks:
             dist.destroy_process_group()
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
+            room = "Make room; the same command continues from the last checkpoint, which is whole."
+            raise UserError(f"{self.out} could not be written ({error}). {room}") from error
+        if error is None and self._signal is not None:
+            raise self.stop()  # it came after the last step
 
     # ------------------------------------------------------------ model and step
 
@@ -187,11 +204,7 @@ class Run:
         return norm
 
     def share_of(self, batch_size: int) -> int:
-        """This rank's part of the effective batch.
-
-        Raises:
-            UserError: it does not divide evenly.
-        """
+        """This rank's part of the effective batch; a UserError where it does not divide evenly."""
         if batch_size % self.world_size:
             raise UserError(
                 f"optim.batch_size {batch_size} is the effective batch and must divide over {self.world_size} processes."
@@ -210,16 +223,8 @@ class Run:
 
     def log(self, step: int, **values: float) -> None:
         """One line in `log.jsonl` and one point per value in TensorBoard; main rank only."""
-        if not self.is_main:
-            return
-        self._log_file.write(json.dumps({"step": step, "time": round(time.time(), 3), **values}) + "\n")
-        self._log_file.flush()
-        if self._board is None:  # now that the step is known from which on earlier points are void
-            from torch.utils.tensorboard import SummaryWriter  # half a second, which `--help` need not wait
-
-            self._board = SummaryWriter(str(self.out / "tensorboard"), purge_step=step)
-        for name, value in values.items():
-            self._board.add_scalar(name, value, step)
+        if self._log is not None:
+            self._log.write(step, **values)
 
     def save(self, model: nn.Module, step: int, **state: Any) -> None:
         """Write `checkpoints/step-N/` (weights and training state); it appears under its name only when whole.
@@ -229,18 +234,11 @@ class Run:
             step: optimizer steps done.
             state: what else a resumed run needs; objects with `state_dict`, tensors, numbers.
         """
-        if not self.is_main:
-            return
-        from shared.files import write_folder
-
-        def write(folder: Path) -> None:
-            save_weights(folder / WEIGHTS, model.state_dict(), self.method, self.resolved.model_dump(mode="json"))
-            content = {k: v.state_dict() if hasattr(v, "state_dict") else v for k, v in state.items()}
-            torch.save({"step": step, "scaler": self.scaler.state_dict(), **content}, folder / "state.pt")
-
-        write_folder(self.out / "checkpoints" / f"step-{step:08d}", write)
-        for old in checkpoints_of(self.out)[: -self.config.keep_checkpoints]:
-            shutil.rmtree(old)
+        self._saved_at = time.monotonic()
+        if self.is_main:
+            config = self.resolved.model_dump(mode="json")
+            state |= {"step": step, "scaler": self.scaler}
+            write_checkpoint(self.out, step, model, self.method, config, state, self.config.keep_checkpoints)
 
     def checkpoint(self, **more: Any) -> None:
         """`save` what `resume` was given, after the steps done so far."""
@@ -255,9 +253,16 @@ class Run:
         """
         self._kept = model, state
         folder = newest_checkpoint(self.out)
-        if folder is None:
-            self._keep_log_until(0)
-            return 0
+        if folder is not None:
+            self._load(folder, model, state)
+        if self._log is not None and self._record is not None:
+            self._log.keep_until(self.step)
+            self._record.describe(model, self.step)
+            if folder is not None:
+                print(f"resuming {self.out} after step {self.step}")
+        return self.step
+
+    def _load(self, folder: Path, model: nn.Module, state: Mapping[str, Any]) -> None:
         weights, method, _ = read_weights(folder / WEIGHTS)
         if method != self.method:
             raise CheckpointError(f"{folder} is a run of {method}, not of {self.method}. Choose another run.out.")
@@ -270,19 +275,6 @@ class Run:
             else:
                 print(f"{folder} is older than what is kept of {name}; that starts anew")
         self.step, self._epoch = int(saved["step"]), saved.get("epoch")
-        self._keep_log_until(self.step)
-        if self.is_main:
-            print(f"resuming {self.out} after step {self.step}")
-        return self.step
-
-    def _keep_log_until(self, step: int) -> None:
-        """Drop from the log what comes after a step: the run writes it again."""
-        if self._log_file is not None:
-            from shared.files import keep_lines_until
-
-            self._log_file.close()
-            keep_lines_until(self.out / "log.jsonl", step)
-            self._log_file = (self.out / "log.jsonl").open("a")
 
     def take_epoch(self) -> dict[str, Any] | None:
         """The sums of the epoch in which the run was stopped; once."""
@@ -291,14 +283,23 @@ class Run:
 
     def check_signal(self) -> bool:
         """Whether a signal asked to stop, agreed between all ranks."""
-        wanted = self._signal or 0
-        if self.world_size > 1:
-            agreed = torch.tensor(wanted, device=self.device)
-            dist.all_reduce(agreed, op=dist.ReduceOp.MAX)
-            wanted = int(agreed)
+        wanted = self._agree(self._signal or 0)
         if wanted:  # never cleared: a signal may have come in while the ranks agreed
             self._signal = wanted
         return wanted > 0
+
+    def late(self) -> bool:
+        """Whether `checkpoint_minutes` have passed since the last checkpoint, on any rank's clock."""
+        minutes = self.config.checkpoint_minutes
+        return minutes is not None and self._agree(int(time.monotonic() - self._saved_at > 60 * minutes)) > 0
+
+    def _agree(self, value: int) -> int:
+        """The largest of all ranks' numbers."""
+        if self.world_size == 1:
+            return value
+        agreed = torch.tensor(value, device=self.device)
+        dist.all_reduce(agreed, op=dist.ReduceOp.MAX)
+        return int(agreed)
 
     def stop(self) -> Stop:
         """The exception to raise once the checkpoint is written."""
@@ -332,12 +333,6 @@ def pick_device(name: str, local_rank: int = 0) -> torch.device:
         device = torch.device("cuda", device.index if device.index is not None else local_rank)
         torch.cuda.set_device(device)
     return device
-
-
-def seed_everything(seed: int) -> None:
-    """Seed numpy's and torch's global generators; what a model is initialised from."""
-    np.random.seed(seed)  # noqa: NPY002 (libraries that use the global one)
-    torch.manual_seed(seed)
 
 
 def join_ranks() -> tuple[int, int, int]:

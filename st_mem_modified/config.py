@@ -101,6 +101,9 @@ class PretrainConfig(Section):
         "reconstruct", description="what is said of masked patches: their samples, or their codes (needs `tokenizer`)"
     )
     tokenizer: RepoPath | None = Field(None, description="run folder of a trained VQ-VAE, for objective=masked_tokens")
+    start_from: RepoPath | None = Field(
+        None, description="run folder or weights of the same model that training starts from; null: random weights"
+    )
     optim: Optim = Optim()
     monitor: MonitorConfig | None = Field(None, description="watch the embeddings for collapse; null: no")
     log_every: int = Field(10, ge=1, description="steps between log lines")
@@ -111,3 +114,8 @@ class PretrainConfig(Section):
         if (self.tokenizer is not None) != (self.objective == "masked_tokens"):
             raise ValueError("objective=masked_tokens and tokenizer=RUN belong together: give both or neither")
         return self
+
+    @property
+    def fixed_epochs(self) -> str | None:
+        """Why `optim.epochs` of a begun run may not change; None: it may."""
+        return self.optim.fixed_epochs

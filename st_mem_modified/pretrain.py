@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from shared.checkpoints import start_from
 from shared.config import config_from_cli, entry_point
 from shared.data.loader import TrainingBatches, read_validation
 from shared.data.store import ECGStore
@@ -64,6 +65,7 @@ def pretrain(config: PretrainConfig) -> Path:
         micro = min(optim.micro_batch or batch_size, batch_size)
         data = TrainingBatches(store, train, spec, batch_size, **run.loading)
         model = make_model(config)
+        start_from(model, config.start_from, method)
         wrapped = run.wrap(model)
         preprocess = Preprocess(spec, store.scale).to(run.device)
         optimizer = make_optimizer(model, optim)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from shared.checkpoints import WEIGHTS, newest_checkpoint, read_weights
 from shared.config import load_config
 from shared.epochs import Stop
 from shared.run import Run
+from shared.selection import Best
 
 TRAINING = ("optim.epochs=2", "optim.batch_size=80", "optim.warmup_epochs=0", "run.checkpoint_every=1")
 SMALL = (
@@ -154,3 +157,63 @@ def test_a_signal_in_any_step_changes_nothing(
             assert found.keys() == expected.keys()
             for part, value in expected.items():
                 assert found[part] == value, f"{part} after a stop in step {stop} of {folder}"
+
+
+def kill_at(step: int, train: Callable[..., Path], settings: tuple[str, ...]) -> None:
+    """Train in a process of its own, which is killed (`kill -9`) in that step."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forking with threads; nothing here waits for one
+        child = os.fork()
+    if child == 0:
+        original = Run.update
+
+        def update(run: Run, *args: Any) -> Any:
+            norm = original(run, *args)
+            if run.step == step:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return norm
+
+        Run.update = update  # type: ignore[method-assign]
+        try:
+            train(*settings)
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_kill_changes_nothing(loop: str, runs: Runs, tmp_path: Path) -> None:
+    """Nothing was written for it, and the lock of the dead is no lock."""
+    expected = content(runs.whole(loop))
+    settings = (*runs.settings(loop, tmp_path / "cut"), "run.checkpoint_minutes=1e-9")  # one in each step
+    steps = int(expected["step"].removeprefix("step-"))
+    for step in {1, steps // 2 + 1, steps}:
+        shutil.rmtree(tmp_path / "cut", ignore_errors=True)
+        kill_at(step, LOOPS[loop][0], settings)
+        LOOPS[loop][0](*settings)
+        assert content(tmp_path / "cut") == expected, f"after a kill in step {step}"
+
+
+def test_a_signal_between_finetuning_and_its_control_is_honoured(
+    runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also one that comes after the last step, while the test records are predicted."""
+    expected, restored = content(runs.whole("finetune")), Best.restore
+
+    def restore(best: Best, run: Run, model: Any) -> None:
+        restored(best, run, model)
+        if run.out.name == told:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    settings = runs.settings("finetune", tmp_path / "cut")
+    monkeypatch.setattr(Best, "restore", restore)
+    for told in ("cut", "control"):
+        with pytest.raises(Stop) as stop:
+            finetune(*settings)
+        assert stop.value.exit_code == 143
+        assert not (tmp_path / "cut" / "evaluation").exists()
+        assert (tmp_path / "cut" / "control").exists() == (told == "control")
+    monkeypatch.undo()
+    finetune(*settings)
+    assert content(tmp_path / "cut") == expected

@@ -23,6 +23,7 @@ from shared.data.sources import SOURCES
 from shared.data.sources.base import BAD_ROW, PROBLEM, PrepareConfig, RecordError, Recording
 from shared.data.store import MICROVOLT, ECGStore, StoreError
 from shared.data.writer import StoreWriter
+from shared.files import clean_up, hold
 from shared.leads import LeadError, arrange_leads, limb_residual
 from shared.measurements.catalog import VALUES
 from shared.measurements.features import extract_features
@@ -40,13 +41,21 @@ def prepare(config: PrepareConfig) -> ECGStore:
 
     Raises:
         StoreError: `out` exists and is something else, or no record could be used.
-        UserError: the database is not where `root` says, or its tables lack a column.
+        UserError: the database is not where `root` says, its tables lack a column, or another process prepares `out`.
     """
     settings = config.model_dump(mode="json", exclude={"workers", "backend", "chunk", "overwrite", "out"})
     if not config.features:  # a store without is the same as it was before features could be asked for
         del settings["features"]
     if config.out.exists() and not config.overwrite:
-        return _reuse(config, settings)
+        return _reuse(config, settings)  # from a place that may be for reading only
+    with hold(config.out):
+        clean_up(config.out.parent, config.out.name)
+        return _prepare(config, settings)
+
+
+def _prepare(config: PrepareConfig, settings: dict[str, Any]) -> ECGStore:
+    if config.out.exists() and not config.overwrite:
+        return _reuse(config, settings)  # what a killed process had moved aside
     if config.out.exists() and not (config.out / "store.json").is_file():
         raise StoreError(f"{config.out} exists and is not a store: overwrite=true would delete it. Give another `out`.")
     started = time.perf_counter()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,14 +12,18 @@ import numpy as np
 import pandas as pd
 
 from shared.data.store import FORMAT_VERSION, MICROVOLT, PORTIONS, StoreError, feature_shard
+from shared.files import replace_folder
 
 
 class StoreWriter:
-    """Writes a store under a temporary name; `finish` renames it. Used as a context: an exception removes what was written."""
+    """Writes a store under a temporary name; `finish` renames it. Used as a context: an exception removes what was written.
+
+    Whoever uses it holds the store's path (`shared.files.hold`).
+    """
 
     def __init__(self, path: Path, num_leads: int, num_samples: int, shard: int, num_features: int = 0) -> None:
         self.path = path
-        self.folder = path.with_name(f".{path.name}.partial-{os.getpid()}")
+        self.folder = path.with_name(f".{path.name}.partial")
         self.shape, self.feature_shape = (num_leads, num_samples), (num_features, num_samples)
         self.shard = shard
         self.shards: list[str] = []
@@ -38,7 +41,9 @@ class StoreWriter:
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
         if isinstance(error, OSError):
-            raise StoreError(f"{self.path} could not be written ({error}); nothing of it is left.") from error
+            raise StoreError(
+                f"{self.path} could not be written ({error}). What was there before is as it was."
+            ) from error
 
     def add(self, signals: np.ndarray, features: np.ndarray | None = None) -> None:
         """Append segments `[n, L, T]` int16 and, where the store has any, their features `[n, F, T]` float16."""
@@ -78,11 +83,7 @@ class StoreWriter:
         }
         (self.folder / "store.json").write_text(json.dumps(meta, indent=1))
         (self.folder / "audit.json").write_text(json.dumps(audit, indent=1))
-        old = self.path.with_name(f".{self.path.name}.old-{os.getpid()}")
-        if self.path.exists():
-            os.replace(self.path, old)
-        os.replace(self.folder, self.path)
-        shutil.rmtree(old, ignore_errors=True)
+        replace_folder(self.folder, self.path)
 
     def _flush(self) -> None:
         if self._buffer:

@@ -89,6 +89,11 @@ class FinetuneConfig(Section):
             raise ValueError("optim.micro_batch is not read by fine-tuning; lower optim.batch_size instead")
         return self
 
+    @property
+    def fixed_epochs(self) -> str | None:
+        """Why `optim.epochs` of a begun run may not change; None: it may."""
+        return "its last checkpoint holds the weights of the epoch that validation chose, not those of the last one"
+
     def as_evaluation(self) -> EvaluateConfig:
         """The same task, splits and statistics as an evaluation's config."""
         return EvaluateConfig.model_validate(

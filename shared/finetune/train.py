@@ -111,6 +111,8 @@ def finetune(config: FinetuneConfig, method: Method, data: Labelled) -> Finetune
     control = None
     with Run(config.run, config, method.checkpoint) as run:
         predictions = fit(run, config, start, data)
+        if run.check_signal():
+            raise run.stop()
         if config.control:
             out = config.run.model_copy(update={"out": config.run.out / "control"})
             mode = CONTROL_MODE[config.mode]

@@ -64,3 +64,8 @@ class TripletConfig(EvaluatedConfig):
         if self.optim.micro_batch is not None:
             raise ValueError("optim.micro_batch: triplets are formed within a whole batch; lower batch_size instead")
         return self
+
+    @property
+    def fixed_epochs(self) -> str | None:
+        """Why `optim.epochs` of a begun run may not change; None: it may."""
+        return "its last checkpoint holds the weights of the epoch that validation chose, not those of the last one"

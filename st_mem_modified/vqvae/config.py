@@ -92,3 +92,8 @@ class VQTrainConfig(VQVAEConfig, EvaluatedConfig):
         if self.optim.micro_batch is not None:
             raise ValueError("optim.micro_batch: codes are averages over whole batches; lower batch_size instead")
         return self
+
+    @property
+    def fixed_epochs(self) -> str | None:
+        """Why `optim.epochs` of a begun run may not change; None: it may."""
+        return self.optim.fixed_epochs

@@ -14,11 +14,12 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from shared.checkpoints import WEIGHTS, CheckpointError, different_keys, newest_checkpoint, read_weights
+from shared.checkpoints import WEIGHTS, CheckpointError, newest_checkpoint, read_weights
 from shared.config import Section
 from shared.epochs import Stop, exit_on_stop, require_finite
 from shared.errors import UserError
 from shared.run import Run, RunConfig, pick_device
+from shared.run_folder import different_keys
 
 
 class Inner(Section):
@@ -316,11 +317,10 @@ def test_second_interrupt_does_not_wait(tmp_path: Path) -> None:
 
 def test_signal_that_comes_while_ranks_agree_is_not_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dist, "all_reduce", lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM))
-    with make_run(tmp_path) as run:
+    with pytest.raises(Stop) as stop, make_run(tmp_path) as run:
         run.world_size = 2
         run.check_signal()
         monkeypatch.setattr(dist, "all_reduce", lambda *_, **__: None)
         assert run.check_signal()
         run.world_size = 1
-    assert isinstance(run.stop(), Stop)
-    assert run.stop().exit_code == 143
+    assert stop.value.exit_code == 143

@@ -53,6 +53,7 @@ TWO_RANKS = textwrap.dedent("""
         run.step = 1
         noise = torch.rand(1, generator=run.begin_step()).item()
         weight = model[0].weight.tolist()
+        run._signal = None  # else the end of the run would honour it
     with open(f"{out}/rank{run.rank}.json", "w") as file:
         json.dump({"grads": grads, "means": means, "signal": [quiet_before, asked, code], "noise": noise, "w": weight}, file)
 """)

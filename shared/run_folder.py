@@ -1,0 +1,131 @@
+"""The folder of a run: whose it is, what may change when it goes on, its log."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from shared.checkpoints import WEIGHTS, newest_checkpoint, read_weights
+from shared.config import Section, to_yaml
+from shared.errors import UserError
+from shared.files import clean_up, keep_lines_until, move_aside
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+FREE = {f"run.{key}" for key in ("out", "device", "compile", "num_workers", "overwrite")}
+FREE |= {f"run.{key}" for key in ("checkpoint_every", "checkpoint_minutes", "keep_checkpoints")}
+"""Where and on what a run executes: no number depends on it."""
+
+
+def different_keys(saved: Mapping[str, Any], now: Mapping[str, Any]) -> set[str]:
+    """Top-level or `section.key` names whose values differ; where and on what a run executes does not count."""
+    keys: set[str] = set()
+    for name in saved.keys() | now.keys():
+        a, b = saved.get(name), now.get(name)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            keys |= {f"{name}.{key}" for key in a.keys() | b.keys() if a.get(key) != b.get(key)}
+        elif a != b:
+            keys.add(name)
+    return keys - FREE
+
+
+def claim_folder(out: Path, resolved: Section, overwrite: bool) -> None:
+    """Make a run's folder, or check that it holds this very run, perhaps to be made longer. The caller holds its lock.
+
+    Args:
+        out: the folder.
+        resolved: the whole config, written to its `config.yaml`.
+        overwrite: whether to delete another run.
+
+    Raises:
+        UserError: it holds a run with other settings.
+    """
+    clean_up(out.parent, out.name)  # what a killed overwrite=true left
+    aside = move_aside(out) if overwrite and (out / "config.yaml").is_file() else None
+    out.mkdir(parents=True, exist_ok=True)
+    clean_up(out / "checkpoints")
+    newest = newest_checkpoint(out, weights_only=True)  # its config stands with them; `resume` looks at the rest
+    if newest is not None:
+        _, _, saved = read_weights(newest / WEIGHTS)
+        with suppress(ValidationError):  # keys that are younger than the run take their defaults
+            saved = type(resolved).model_validate(saved).model_dump(mode="json")
+        check_settings(out, saved, resolved)
+    (out / "config.yaml").write_text(to_yaml(resolved))
+    if aside is not None:
+        shutil.rmtree(aside)
+
+
+def check_settings(out: Path, saved: Mapping[str, Any], resolved: Section) -> None:
+    """Refuse to go on with a run under settings that would change its numbers.
+
+    Args:
+        out: its folder.
+        saved: the config it was begun with.
+        resolved: the one it would go on with.
+
+    Raises:
+        UserError: naming the keys; of another number of epochs, why this run cannot take it.
+    """
+    now = resolved.model_dump(mode="json")
+    other = sorted(different_keys(saved, now))
+    if other == ["optim.epochs"]:
+        before, wanted = saved["optim"]["epochs"], now["optim"]["epochs"]
+        reason = getattr(resolved, "fixed_epochs", "its loop does not say that it can be made longer")
+        if wanted < before:
+            reason = f"a run is not made shorter; its checkpoints are in {out / 'checkpoints'}"
+        if reason is None:
+            print(f"{out}: optim.epochs {before} becomes {wanted}")
+            return
+        raise UserError(
+            f"{out} was begun with optim.epochs={before} and cannot go on to {wanted}: {reason}. Start another run with "
+            f"run.out=… optim.epochs={wanted}, or run.overwrite=true to start this one anew."
+        )
+    if other:
+        raise UserError(
+            f"{out} holds a run with other settings: {', '.join(other)}. "
+            "Give another run.out, or run.overwrite=true to start anew."
+        )
+
+
+class RunLog:
+    """`log.jsonl` and TensorBoard of a run: a line and a point per value of each step that is logged.
+
+    Args:
+        folder: of the run.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._file = (folder / "log.jsonl").open("a")
+        self._board: SummaryWriter | None = None
+
+    def write(self, step: int, **values: float) -> None:
+        """One line, and one point per value."""
+        self._file.write(json.dumps({"step": step, "time": round(time.time(), 3), **values}) + "\n")
+        self._file.flush()
+        if self._board is None:  # now that the step is known from which on earlier points are void
+            from torch.utils.tensorboard import SummaryWriter  # half a second, which a run without a log need not wait
+
+            self._board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=step)
+        for name, value in values.items():
+            self._board.add_scalar(name, value, step)
+
+    def keep_until(self, step: int) -> None:
+        """Drop what comes after a step: the run writes it again."""
+        self._file.close()
+        keep_lines_until(self.folder / "log.jsonl", step)
+        self._file = (self.folder / "log.jsonl").open("a")
+
+    def close(self) -> None:
+        """Write out what is held back."""
+        self._file.close()
+        if self._board:
+            self._board.close()
