@@ -43,7 +43,7 @@ def main(argv: Sequence[str]) -> None:
     about = {"config": sweep.config, "axes": sweep.axes, "choose": measure.name}
     (sweep.out / "sweep.json").write_text(json.dumps(about, indent=1))
     failed = [] if sweep.own.get("table") == "true" else run_here(sweep, checked)
-    page = write_table(sweep, measure)
+    page = write_table(sweep, measure, failed)
     if failed:
         print(f"{len(failed)} of {len(sweep.points)} points failed: {', '.join(failed)}")
     raise SystemExit(0 if page is not None and not failed else 1)

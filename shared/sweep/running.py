@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from shared.config import REPO_ROOT
+from shared.config import REPO_ROOT, Section, to_yaml
 from shared.errors import UserError
 from shared.evaluation.validation import VALIDATION_FILE
 from shared.programs import find_program
@@ -26,7 +26,7 @@ def run_point(sweep: Sweep, point: dict[str, str], scoring: Scoring, gpu: str | 
     log.parent.mkdir(parents=True, exist_ok=True)
     print(f"{name}: started{f' on GPU {gpu}' if gpu else ''}, output in {log}", flush=True)
     ok = execute([*_python(sweep.program), sweep.config, *settings_of(sweep, point)], log, gpu)
-    if ok and scoring.arguments is not None and find_evaluation(folder) is None:
+    if ok and scoring.arguments is not None and not is_evaluated(folder, scoring.config):
         ok = execute([*_python(sweep.scorer), *scoring.arguments], log, gpu)
     if ok:
         print(f"{name}: done", flush=True)
@@ -62,6 +62,13 @@ def find_evaluation(folder: Path) -> Path | None:
         if (path / "summary.json").is_file() and (path / VALIDATION_FILE).is_file()
     ]
     return found[0] if found else None
+
+
+def is_evaluated(folder: Path, config: Section) -> bool:
+    """Whether a run was evaluated as this config says."""
+    found = find_evaluation(folder)
+    path = None if found is None else found / "config.yaml"
+    return path is not None and path.is_file() and path.read_text() == to_yaml(config)
 
 
 def run_here(sweep: Sweep, checked: Mapping[str, Scoring]) -> list[str]:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import math
-from collections.abc import Sequence
+import os
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pandas as pd
 from jinja2 import Environment, StrictUndefined
 
 from shared.errors import UserError
 from shared.evaluation.validation import VALIDATION_FILE
+from shared.plots.ranks import plot_ranks
 from shared.statistics.interval import Interval
 from shared.sweep.check import Measure
 from shared.sweep.grid import Sweep
@@ -43,8 +47,13 @@ class Line:
     state: str = ""
 
 
-def write_table(sweep: Sweep, measure: Measure) -> Path | None:
+def write_table(sweep: Sweep, measure: Measure, failed: Collection[str] = ()) -> Path | None:
     """Write `sweep.{csv,md,tex}` and `report.html`, and print the table.
+
+    Args:
+        sweep: its points have run.
+        measure: what ranks them.
+        failed: names of points whose scores, if there are any, are of an earlier time.
 
     Returns:
         The page; None where fewer than two points have a score.
@@ -52,7 +61,7 @@ def write_table(sweep: Sweep, measure: Measure) -> Path | None:
     Raises:
         UserError: points that were scored on different validation records.
     """
-    lines = rank(read_lines(sweep, measure), measure)
+    lines = rank(read_lines(sweep, measure, failed), measure)
     scored = [line for line in lines if line.validation is not None]
     if len(scored) < 2:
         for line in lines:
@@ -64,15 +73,20 @@ def write_table(sweep: Sweep, measure: Measure) -> Path | None:
     table = shown_table(lines, short, measure, sweep.show_test)
     full_table(lines, measure, sweep.show_test).to_csv(sweep.out / "sweep.csv", index=False)
     (sweep.out / "sweep.tex").write_text(table.to_latex(escape=True, index=False))
-    markdown = "\n".join([*to_markdown(table), "", *(f"* {sentence}" for sentence in said), ""])
+    markdown = "\n".join([said[0], "", *to_markdown(table), "", *(f"* {sentence}" for sentence in said[1:]), ""])
     (sweep.out / "sweep.md").write_text(markdown)
-    page = write_page(sweep, lines, table, said)
+    drawn = [(line.name, line.validation) for line in lines if line.validation is not None]
+    title = f"{measure.protocol} {measure.title} on validation"
+    num_drawn = plot_ranks(sweep.out / "figures" / "validation.png", drawn, title)
+    page = write_page(
+        sweep, lines, table, said, f"{title}, 95 % intervals; {num_drawn} of {len(drawn)} points, the best on top."
+    )
     print(f"\n{markdown}\nreport: {page}")
     return page
 
 
-def read_lines(sweep: Sweep, measure: Measure) -> list[Line]:
-    """Every point with what it was scored.
+def read_lines(sweep: Sweep, measure: Measure, failed: Collection[str]) -> list[Line]:
+    """Every point with what it was scored; a failed one without.
 
     Raises:
         UserError: points that were scored on different validation records.
@@ -81,7 +95,7 @@ def read_lines(sweep: Sweep, measure: Measure) -> list[Line]:
     for point in sweep.points:
         name, folder = sweep.name(point), find_evaluation(sweep.folder(point))
         settings = {key: point[key] for key in sweep.varied}
-        if folder is None:
+        if folder is None or name in failed:
             log = log_of(sweep, point)
             lines.append(
                 Line(name, settings, None, None, None, f"no scores, see {log}" if log.is_file() else "not run")
@@ -121,11 +135,11 @@ def describe(lines: Sequence[Line], measure: Measure, show_test: bool) -> list[s
     scored = [line for line in lines if line.validation is not None]
     best, value = scored[0], scored[0].validation
     assert value is not None
-    test = f"{_format(best.test)} on test" if best.test is not None else "without a score on test"
+    test = f"its score on test is {_format(best.test)}" if best.test is not None else "it has no score on test"
     end = "lowest" if measure.lower_is_better else "highest"
     said = [
         f"Chosen of {len(scored)} points by {measure.name} on {value['n']} validation records: {best.name} with "
-        f"{_format(value)}, {test}.",
+        f"{_format(value)}; {test}.",
         f"The {end} of {len(scored)} validation scores flatters its point; the test score was not used to choose it.",
     ]
     near = [line for line in scored[1:] if value["low"] <= line.validation["value"] <= value["high"]]  # type: ignore[index]
@@ -196,13 +210,17 @@ PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{{ title }}</title><style>
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 70rem; padding: 0 1rem; color: #222 }
+h1, p { overflow-wrap: anywhere }
 table { border-collapse: collapse } .wide { overflow-x: auto }
 th, td { padding: .35rem .7rem; text-align: left; border-bottom: 1px solid #ddd; font-variant-numeric: tabular-nums }
+figure { margin: 1.5rem 0 } img { max-width: 100% } figcaption { color: #555; font-size: .9em }
+@media (max-width: 600px) { body { margin: 1rem auto; padding: 0 .6rem } th, td { padding: .3rem .3rem; font-size: 13px } }
 tr.chosen { background: #eef6ee; font-weight: 600 } pre { overflow-x: auto; background: #f6f6f6; padding: .7rem }
 </style></head><body>
 <h1>{{ title }}</h1>
-<p><strong>{{ said[0] }}</strong></p>
+<p><strong>{{ said[0] }}</strong> <a href="{{ chosen }}">Its page</a></p>
 <ul>{% for sentence in said[1:] %}<li>{{ sentence }}</li>{% endfor %}</ul>
+<figure><img src="data:image/png;base64,{{ figure }}" alt="{{ caption }}"><figcaption>{{ caption }}</figcaption></figure>
 <div class="wide"><table><thead><tr>{% for head in heads %}<th>{{ head }}</th>{% endfor %}</tr></thead><tbody>
 {% for state, cells in rows %}
 <tr{% if state == "chosen" %} class="chosen"{% endif %}>{% for cell in cells %}<td>{{ cell }}</td>{% endfor %}</tr>
@@ -214,8 +232,8 @@ tr.chosen { background: #eef6ee; font-weight: 600 } pre { overflow-x: auto; back
 """
 
 
-def write_page(sweep: Sweep, lines: Sequence[Line], table: pd.DataFrame, said: Sequence[str]) -> Path:
-    """The table as a page of its own."""
+def write_page(sweep: Sweep, lines: Sequence[Line], table: pd.DataFrame, said: Sequence[str], caption: str) -> Path:
+    """The figure and the table as a page of its own."""
     fixed = [f"{key}={values[0]}" for key, values in sweep.axes.items() if key not in sweep.varied]
     text = (
         Environment(autoescape=True, undefined=StrictUndefined)
@@ -224,6 +242,9 @@ def write_page(sweep: Sweep, lines: Sequence[Line], table: pd.DataFrame, said: S
             title=f"Sweep of {Path(sweep.config).name}",
             said=said,
             heads=list(table.columns),
+            figure=base64.b64encode((sweep.out / "figures" / "validation.png").read_bytes()).decode(),
+            caption=caption,
+            chosen=quote(f"{os.path.relpath(lines[0].evaluation or sweep.out, sweep.out)}/report.html"),
             rows=[(line.state, row) for line, row in zip(lines, table.itertuples(index=False), strict=True)],
             common="\n".join([f"{sweep.program} {sweep.config}", *fixed]),
         )

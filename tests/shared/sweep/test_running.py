@@ -14,9 +14,9 @@ import pytest
 import shared.sweep.running
 from shared.errors import UserError
 from shared.sweep.__main__ import main
-from shared.sweep.check import check_points
+from shared.sweep.check import check_points, resolve
 from shared.sweep.grid import parse
-from shared.sweep.running import execute, run_here
+from shared.sweep.running import execute, is_evaluated, run_here
 from tests.shared.sweep.planted import in_process, run_in_process, sweep_of
 
 
@@ -129,3 +129,8 @@ def test_sweep_of_a_pretraining_from_start_to_table(
         main(argv)
     assert (tmp_path / "sweep" / "mask_ratio=0.5" / "log.jsonl").read_text() == trained
     assert [command[2] for command in commands].count("st_mem_modified.evaluate") == 2
+    sweep = parse(argv)
+    folder, point = tmp_path / "sweep" / "mask_ratio=0.5", sweep.points[0]
+    assert is_evaluated(folder, resolve(sweep, point).config)
+    evaluation.write_text(evaluation.read_text().replace("k: 5", "k: 7"))  # other scores are asked for: they are made
+    assert not is_evaluated(folder, resolve(sweep, point).config)

@@ -91,7 +91,10 @@ def test_equal_scores_missing_scores_and_what_was_chosen_on_validation(
         str(tmp_path / "logs" / "lr=4.txt") in table.state[3] and "no knn/auroc_macro on validation" in table.state[4]
     )
     shown = capsys.readouterr().out
-    assert "Chosen of 3 points by knn/auroc_macro on 7 validation records: lr=2 with 0.800 [0.700, 0.900]" in shown
+    assert (
+        "Chosen of 3 points by knn/auroc_macro on 7 validation records: lr=2 with 0.800 [0.700, 0.900]; its score on test is 0.500"
+        in shown
+    )
     assert "1 of the other 2 scores lie within the interval" in shown
     assert "each point chose the probe's l2 too: their scores are too high" in shown
     assert "3 of 6 points have no score: lr=4, lr=5, lr=6." in shown
@@ -115,6 +118,15 @@ def test_different_validation_records_have_no_ranks(tmp_path: Path) -> None:
         write_scores(tmp_path / f"lr={name}", scores, scores, digest=name)
     with pytest.raises(UserError, match="lr=1 and lr=2 were scored on different validation records"):
         write_table(sweep_over(tmp_path, "1", "2"), MEASURE)
+
+
+def test_a_point_that_failed_now_is_not_ranked_by_what_it_scored_before(tmp_path: Path) -> None:
+    for name, value in (("1", 0.7), ("2", 0.9), ("3", 0.6)):
+        scores = {"knn": {"auroc_macro": score(value)}}
+        write_scores(tmp_path / f"lr={name}", scores, scores)
+    write_table(sweep_over(tmp_path, "1", "2", "3"), MEASURE, failed=["lr=2"])
+    table = pd.read_csv(tmp_path / "sweep.csv")
+    assert list(table.point) == ["lr=1", "lr=3", "lr=2"] and pd.isna(table.validation_value[2])
 
 
 def test_fewer_than_two_scores_are_no_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
