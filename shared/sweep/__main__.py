@@ -20,7 +20,7 @@ from shared.errors import UserError
 from shared.sweep.check import check_points
 from shared.sweep.grid import OWN, Sweep, parse
 from shared.sweep.running import run_here, run_point, slurm_options, submit
-from shared.sweep.table import write_table
+from shared.sweep.table import measure_of, write_table
 
 
 def main(argv: Sequence[str]) -> None:
@@ -34,6 +34,8 @@ def main(argv: Sequence[str]) -> None:
         point = pick_point(sweep, sweep.own["point"])
         checked, _ = check_points(sweep, [point])
         raise SystemExit(0 if run_point(sweep, point, checked[sweep.name(point)]) else 1)
+    if sweep.own.get("table") == "true":
+        raise SystemExit(0 if write_table(sweep, measure_of(sweep)) else 1)
     slurm = slurm_options(sweep.own["slurm"]) if "slurm" in sweep.own else None
     checked, measure = check_points(sweep, sweep.points)
     if slurm is not None:
@@ -42,7 +44,7 @@ def main(argv: Sequence[str]) -> None:
     sweep.out.mkdir(parents=True, exist_ok=True)
     about = {"config": sweep.config, "axes": sweep.axes, "choose": measure.name}
     (sweep.out / "sweep.json").write_text(json.dumps(about, indent=1))
-    failed = [] if sweep.own.get("table") == "true" else run_here(sweep, checked)
+    failed = run_here(sweep, checked)
     page = write_table(sweep, measure, failed)
     if failed:
         print(f"{len(failed)} of {len(sweep.points)} points failed: {', '.join(failed)}")

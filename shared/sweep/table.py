@@ -19,7 +19,7 @@ from shared.errors import UserError
 from shared.evaluation.validation import VALIDATION_FILE
 from shared.plots.ranks import plot_ranks
 from shared.statistics.interval import Interval
-from shared.sweep.check import Measure
+from shared.sweep.check import Measure, find_measure
 from shared.sweep.grid import Sweep
 from shared.sweep.running import find_evaluation, log_of
 
@@ -83,6 +83,18 @@ def write_table(sweep: Sweep, measure: Measure, failed: Collection[str] = ()) ->
     )
     print(f"\n{markdown}\nreport: {page}")
     return page
+
+
+def measure_of(sweep: Sweep) -> Measure:
+    """What ranks the points that were evaluated, whatever has become of their data and weights.
+
+    Raises:
+        UserError: none was, or what `find_measure` refuses.
+    """
+    folders = [folder for folder in map(find_evaluation, map(sweep.folder, sweep.points)) if folder is not None]
+    if not folders:
+        raise UserError(f"no point below {sweep.out} has scores yet: no table. Run the sweep without table=true.")
+    return find_measure(sweep.choose, [json.loads((f / "summary.json").read_text())["protocols"] for f in folders])
 
 
 def read_lines(sweep: Sweep, measure: Measure, failed: Collection[str]) -> list[Line]:
