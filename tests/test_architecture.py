@@ -31,7 +31,7 @@ ALLOWED: dict[str, set[str]] = {
     "epochs": {"errors", "run"},
     "monitors": BELOW | TRAINING | {"epochs", "statistics"},
     "apply": BELOW | {"checkpoints", "embeddings"},
-    "sweep": {"config", "errors", "programs", "data", "statistics", "plots", "evaluation", "finetune"},
+    "sweep": {"config", "errors", "programs", "optim", "data", "statistics", "plots", "evaluation", "finetune"},
     "help": {"config", "config_keys"},
     "programs": {"config", "errors"},
     "schemas": {"config", "errors", "programs"},

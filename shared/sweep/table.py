@@ -156,7 +156,7 @@ def describe(lines: Sequence[Line], measure: Measure, show_test: bool) -> list[s
     ]
     near = [line for line in scored[1:] if value["low"] <= line.validation["value"] <= value["high"]]  # type: ignore[index]
     if near:
-        said.append(f"{len(near)} of the other {len(scored) - 1} scores lie within the interval of the chosen one.")
+        said.append(f"Scores within the interval of the chosen one: {len(near)} of {len(scored) - 1} others.")
     if value.get("optimistic"):
         said.append(f"On the validation records each point chose {value['optimistic']} too: their scores are too high.")
     if show_test:

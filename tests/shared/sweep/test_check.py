@@ -71,21 +71,23 @@ def test_a_training_and_the_evaluation_that_scores_it_are_checked(
     argv = ["configs/st_mem/pretrain.yaml", f"data.store={synthetic_store}", f"out={tmp_path / 'sweep'}"]
     scored = tmp_path / "scored.yaml"
     scored.write_text("task: superclass\nprotocols: [linear_probe, clusters]\nmin_positives: 1\nstore: unset\n")
-    rhythm = tmp_path / "rhythm.yaml"
+    rhythm, short = tmp_path / "rhythm.yaml", "model.input.seconds=4.5"
     rhythm.write_text("task: ptbxl_rhythm\nstore: unset\n")
     for settings, message in (
-        (["model.mask_ratio=0.5,7", "model.input.seconds=4.5"], "mask_ratio=7: [^$]*less than"),
+        (["model.mask_ratio=0.5,7", short], "mask_ratio=7: [^$]*less than"),
+        (["optim.epochs=2,50", short], r"epochs=2: optim.warmup_epochs 40 is not below optim.epochs 2\.$"),
+        (["optim.optimizer=adamw,adamm", short], "optimizer=adamm: .*'adamm' is not one of timm's"),
         (["model.mask_ratio=0.5,0.7", "model.input.seconds=9"], "takes 2250 samples but the store"),
-        (["model.mask_ratio=0.5,0.7", "model.input.seconds=4.5", f"evaluate={rhythm}"], "has no labels 'rhythm'"),
+        (["model.mask_ratio=0.5,0.7", short, f"evaluate={rhythm}"], "has no labels 'rhythm'"),
         (
-            ["model.mask_ratio=0.5,0.7", "model.input.seconds=4.5", "evaluate=configs/no.yaml"],
+            ["model.mask_ratio=0.5,0.7", short, "evaluate=configs/no.yaml"],
             "configs/no.yaml does not",
         ),
     ):
         with pytest.raises(UserError, match=message):
             main([*argv, *settings])
     assert started == []
-    sweep = parse([*argv, "model.mask_ratio=0.5,0.7", "model.input.seconds=4.5", f"evaluate={scored}"])
+    sweep = parse([*argv, "model.mask_ratio=0.5,0.7", short, f"evaluate={scored}"])
     checked, measure = check_points(sweep, sweep.points)
     assert measure.name == "linear_probe/auroc_macro"
     folder = sweep.out / "mask_ratio=0.5"

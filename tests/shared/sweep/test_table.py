@@ -95,7 +95,7 @@ def test_equal_scores_missing_scores_and_what_was_chosen_on_validation(
         "Chosen of 3 points by knn/auroc_macro on 7 validation records: lr=2 with 0.800 [0.700, 0.900]; its score on test is 0.500"
         in shown
     )
-    assert "1 of the other 2 scores lie within the interval" in shown
+    assert "within the interval of the chosen one: 1 of 2 others." in shown
     assert "each point chose the probe's l2 too: their scores are too high" in shown
     assert "3 of 6 points have no score: lr=4, lr=5, lr=6." in shown
     assert len([line for line in (tmp_path / "sweep.md").read_text().splitlines() if line.startswith("| ")]) == 1 + 6
