@@ -107,6 +107,7 @@ def finish_epoch(run: Run, config: PretrainConfig, model: ECGJEPA, monitor: Moni
         values |= {"val_loss": means["loss"], "pred_std": means["pred_std"], "target_std": means["target_std"]}
         values |= monitor.look(model.encoder)
         monitor.alarm(values)
+        monitor.keep(values, model, epoch)
     run.log(run.step, epoch=epoch.number + 1, **values)
     print(f"epoch {epoch.number + 1}/{epoch.of}: " + ", ".join(f"{name} {value:.4g}" for name, value in values.items()))
     if epoch.last:

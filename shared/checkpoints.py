@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -48,36 +47,6 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], str, dict[str, Any]]:
     if "config" not in meta or "method" not in meta:
         raise CheckpointError(f"{path} carries no config: it was not written by this project.")
     return state, meta["method"], json.loads(meta["config"])
-
-
-def write_checkpoint(
-    run: Path, step: int, model: nn.Module, method: str, config: Mapping[str, Any], state: Mapping[str, Any], keep: int
-) -> None:
-    """Write `checkpoints/step-N/` of a run whole: weights, and `state.pt` for the training to go on; older ones go.
-
-    Args:
-        run: its folder.
-        step: optimizer steps done.
-        model: whose weights.
-        method, config: stored with the weights.
-        state: name to an object with `state_dict`, a tensor or a number.
-        keep: how many checkpoints stay.
-
-    Raises:
-        OSError: it could not be written; the former ones are untouched.
-    """
-    from shared.files import write_folder  # here and below: what writes, and looks at bytes, is loaded where it is used
-
-    def write(folder: Path) -> None:
-        save_weights(folder / WEIGHTS, model.state_dict(), method, config)
-        content = {k: v.state_dict() if hasattr(v, "state_dict") else v for k, v in state.items()}
-        torch.save(content, folder / "state.pt")
-
-    write_folder(run / "checkpoints" / f"step-{step:08d}", write)
-    # Later ones are damaged and were passed over; they must not count among those that are kept.
-    until = [folder for folder in checkpoints_of(run) if step_of(folder) <= step]
-    for old in until[:-keep]:
-        shutil.rmtree(old)
 
 
 Loader = Callable[[Mapping[str, Tensor], Mapping[str, Any], Path], nn.Module]
@@ -175,7 +144,7 @@ def newest_checkpoint(run: Path, weights_only: bool = False) -> Path | None:
     Raises:
         CheckpointError: there are checkpoints, and none is whole.
     """
-    from shared.files import damage
+    from shared.files import damage  # here: what looks at bytes is loaded where it is used
 
     problems: list[str] = []
     for folder in reversed(checkpoints_of(run)):

@@ -93,7 +93,7 @@ def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
         shutil.rmtree(partial, ignore_errors=True)
         text = str(error)
         if not isinstance(error, OSError) and any(sign in text for sign in UNWRITTEN):
-            raise OSError(errno.ENOSPC, text.splitlines()[0], str(folder)) from error
+            raise OSError(errno.ENOSPC, f"no room, it seems: {text.splitlines()[0]}", str(folder)) from error
         raise
 
 

@@ -51,6 +51,11 @@ def canonical_lead(name: str) -> str:
     return found
 
 
+def is_lead(name: str) -> bool:
+    """Whether a name is one of the twelve, whatever its case."""
+    return str(name).strip().lower() in _BY_LOWER
+
+
 def parse_leads(leads: str | Iterable[str]) -> tuple[str, ...]:
     """Read a lead selection: names and groups (`all`, `limb`, `precordial`, `independent`), as a list or `"limb,V2"`.
 

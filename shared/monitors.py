@@ -6,6 +6,7 @@ A model that predicts its own teacher can lower its loss by making all records a
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from shared.data.spec import DataConfig
 from shared.data.store import ECGStore
 from shared.data.transforms import Preprocess
 from shared.epochs import Epoch
+from shared.errors import UserError
 from shared.run import Run
 
 PROBE_NEIGHBOURS = 20
@@ -31,6 +33,9 @@ class MonitorConfig(Section):
     every: int = Field(5, ge=1, description="epochs between looks at the validation records")
     records: int = Field(256, ge=2, description="validation records looked at; the kNN probe reads four times as many")
     task: str | None = Field(None, description="label column of the kNN probe; null takes the store's first, if any")
+    keep_best: Literal["knn_auroc", "rank", "val_loss"] | None = Field(
+        None, description="figure whose best look keeps its weights in best/ of the run folder; null: only checkpoints"
+    )
     min_rank: float = Field(0.05, gt=0, lt=1, description="alarm below this share of the embedding size")
     max_cosine: float = Field(0.995, gt=0, le=1, description="alarm above this mean cosine between records")
     min_std: float = Field(
@@ -61,6 +66,11 @@ class Monitor:
         task = config.task or next(iter(store.meta["labels"]), None)
         if task is not None and len(self.validation):
             self.probe = self._read_probe(store, data, task)
+        if config.keep_best and not (self.probe if config.keep_best == "knn_auroc" else len(self.validation)):
+            needed = "validation records of two classes or more" if len(self.validation) else "data.val_folds"
+            raise UserError(
+                f"monitor.keep_best={config.keep_best} needs {needed}: this store and these folds give none."
+            )
 
     def due(self, epoch: Epoch) -> bool:
         """Whether to look after this epoch: every few, and after the last."""
@@ -104,6 +114,14 @@ class Monitor:
             print(
                 f"WARNING: the representation may be collapsing: {'; '.join(signs)}. See {self.run.out / 'log.jsonl'}."
             )
+
+    def keep(self, values: Mapping[str, float], model: nn.Module, epoch: Epoch) -> None:
+        """Keep the model's weights in `best/` where the figure of `keep_best` is better than before."""
+        name = self.config.keep_best
+        if name is not None:
+            from shared.run_folder import keep_best
+
+            keep_best(self.run, model, epoch.number + 1, name, values[name], smaller=name == "val_loss")
 
     def _read_probe(self, store: ECGStore, data: DataConfig, task: str) -> tuple[Tensor, np.ndarray, np.ndarray] | None:
         """Training records for the kNN probe, their labels and those of the validation records; None without two classes."""

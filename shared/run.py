@@ -29,7 +29,6 @@ from shared.checkpoints import (
     load_state,
     newest_checkpoint,
     read_weights,
-    write_checkpoint,
 )
 from shared.config import RepoPath, Section
 from shared.epochs import Epoch, Stop, iterate
@@ -236,6 +235,8 @@ class Run:
         """
         self._saved_at = time.monotonic()
         if self.is_main:
+            from shared.run_folder import write_checkpoint
+
             config = self.resolved.model_dump(mode="json")
             state |= {"step": step, "scaler": self.scaler}
             write_checkpoint(self.out, step, model, self.method, config, state, self.config.keep_checkpoints)

@@ -1,4 +1,4 @@
-"""The folder of a run: whose it is, what may change when it goes on, its log."""
+"""The folder of a run: whose it is, what may change when it goes on, its checkpoints and its log, written."""
 
 from __future__ import annotations
 
@@ -10,15 +10,22 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from pydantic import ValidationError
+from torch import nn
 
-from shared.checkpoints import WEIGHTS, newest_checkpoint, read_weights
+from shared.checkpoints import WEIGHTS, checkpoints_of, newest_checkpoint, read_weights, save_weights, step_of
 from shared.config import Section, to_yaml
 from shared.errors import UserError
-from shared.files import clean_up, keep_lines_until, move_aside
+from shared.files import clean_up, keep_lines_until, move_aside, write_folder
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
+
+    from shared.run import Run
+
+BEST = "best"
+"""Folder in a run for the weights that a figure of its monitor chose; loaded as `encoder.weights=RUN/best`."""
 
 FREE = {f"run.{key}" for key in ("out", "device", "compile", "num_workers", "overwrite")}
 FREE |= {f"run.{key}" for key in ("checkpoint_every", "checkpoint_minutes", "keep_checkpoints")}
@@ -93,6 +100,65 @@ def check_settings(out: Path, saved: Mapping[str, Any], resolved: Section) -> No
             f"{out} holds a run with other settings: {', '.join(other)}. "
             "Give another run.out, or run.overwrite=true to start anew."
         )
+
+
+def write_checkpoint(
+    run: Path, step: int, model: nn.Module, method: str, config: Mapping[str, Any], state: Mapping[str, Any], keep: int
+) -> None:
+    """Write `checkpoints/step-N/` of a run whole: weights, and `state.pt` for the training to go on; older ones go.
+
+    Args:
+        run: its folder.
+        step: optimizer steps done.
+        model: whose weights.
+        method, config: stored with the weights.
+        state: name to an object with `state_dict`, a tensor or a number.
+        keep: how many checkpoints stay.
+
+    Raises:
+        OSError: it could not be written; the former ones are untouched.
+    """
+
+    def write(folder: Path) -> None:
+        save_weights(folder / WEIGHTS, model.state_dict(), method, config)
+        content = {k: v.state_dict() if hasattr(v, "state_dict") else v for k, v in state.items()}
+        torch.save(content, folder / "state.pt")
+
+    write_folder(run / "checkpoints" / f"step-{step:08d}", write)
+    # Later ones are damaged and were passed over; they must not count among those that are kept.
+    until = [folder for folder in checkpoints_of(run) if step_of(folder) <= step]
+    for old in until[:-keep]:
+        shutil.rmtree(old)
+
+
+def keep_best(run: Run, model: nn.Module, epoch: int, metric: str, value: float, smaller: bool) -> None:
+    """Write the weights to `best/` of a run where the figure is better than that of an earlier step's that lies there.
+
+    A later step's is one that this run, which was resumed before it, will come to again.
+
+    Args:
+        run: its step is the figure's.
+        model: whose weights.
+        epoch: counted from 1.
+        metric, value: what it is and how much.
+        smaller: whether less is better.
+    """
+    folder = run.out / BEST
+    try:
+        known = json.loads((folder / f"{BEST}.json").read_text())
+        better = value < known["value"] if smaller else value > known["value"]
+        if known["metric"] == metric and known["step"] < run.step and not better:
+            return
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # there is none yet, or none that can be read
+    said = {"metric": metric, "value": value, "step": run.step, "epoch": epoch}
+
+    def write(into: Path) -> None:
+        save_weights(into / WEIGHTS, model.state_dict(), run.method, run.resolved.model_dump(mode="json"))
+        (into / f"{BEST}.json").write_text(json.dumps(said))
+
+    clean_up(run.out, BEST)
+    write_folder(folder, write)
 
 
 class RunLog:

@@ -135,6 +135,7 @@ def finish_epoch(
         model.eval()
         values |= monitor.look(model.encoder)  # type: ignore[arg-type]
         monitor.alarm(values)
+        monitor.keep(values, model, epoch)
     run.log(run.step, epoch=epoch.number + 1, **values)
     if epoch.last:
         from shared.plots.charts import plot_log

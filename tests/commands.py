@@ -34,7 +34,7 @@ SCHEMATIC = {
 }
 """What stands for something of the reader's → an example of it; CONFIG alone is any YAML of the program that reads it."""
 DEMO = "scripts/demo.py"
-OTHERS = {"pytest", "shared.evaluation.report.compare", "shared.schemas"}
+OTHERS = {"pytest", "shared.evaluation.report.compare", "shared.runs", "shared.schemas"}
 """What is started without a YAML."""
 STAND_IN = """#!/usr/bin/env bash
 case "$1 $2" in

@@ -18,7 +18,7 @@ from shared.config import REPO_ROOT
 METHODS = tuple(sorted(path.parent.name for path in REPO_ROOT.glob("*_modified/programs.py")))
 PACKAGES = ("shared", *METHODS)
 
-TRAINING = {"checkpoints", "epochs", "monitors", "optim", "run", "selection"}
+TRAINING = {"checkpoints", "epochs", "files", "monitors", "optim", "run", "run_folder", "run_record", "selection"}
 GROUND = {"config", "config_keys", "errors", "leads", "signals"}
 BELOW = GROUND | {"measurements", "data", "nn"}
 ALLOWED: dict[str, set[str]] = {
@@ -26,7 +26,8 @@ ALLOWED: dict[str, set[str]] = {
     "nn": {"errors", "leads"},
     "signals": set(),
     "files": {"errors"},
-    "run_folder": {"checkpoints", "config", "errors", "files"},
+    "run_folder": {"checkpoints", "config", "errors", "files", "run"},
+    "runs": {"checkpoints", "config", "errors", "files", "run_folder", "run_record"},
     "run_record": {"config"},
     "epochs": {"errors", "run"},
     "monitors": BELOW | TRAINING | {"epochs", "statistics"},

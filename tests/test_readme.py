@@ -10,9 +10,23 @@ import pytest
 from shared.config import REPO_ROOT, ConfigError
 from tests.commands import check, commands_of, expand, start
 
-READMES = ("README.md", "st_mem_modified/README.md", "ecg_jepa_modified/README.md")
+DOCS = sorted((REPO_ROOT / "docs").glob("*.md"))
+READMES = (
+    "README.md",
+    "st_mem_modified/README.md",
+    "ecg_jepa_modified/README.md",
+    *(f"docs/{path.name}" for path in DOCS),
+)
+
+
+def place_of(readme: str) -> str:
+    """Where the commands of a page are called: a package's README in the package, all else from the root."""
+    folder = Path(readme).parent.as_posix()
+    return "." if folder == "docs" else folder
+
+
 COMMANDS = [(readme, line) for readme in READMES for line in commands_of(REPO_ROOT / readme)]
-CALLS = list(dict.fromkeys((str(Path(readme).parent), call) for readme, line in COMMANDS for call in expand(line)))
+CALLS = list(dict.fromkeys((place_of(readme), call) for readme, line in COMMANDS for call in expand(line)))
 
 
 def test_there_are_commands_and_the_readers_of_them_find_them() -> None:

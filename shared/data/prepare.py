@@ -170,7 +170,7 @@ def process_chunk(config: PrepareConfig, index: pd.DataFrame) -> Chunk:
                 flags["odd_age"] = is_odd_age(row.get("age"))
                 problem = next((f for f in ("nan", *config.exclude) if flags.get(f)), None)
                 if problem:
-                    what = f"{problem} {row.get('age')}" if problem == "odd_age" else problem
+                    what = f"{problem} {row.get('age'):g}" if problem == "odd_age" else problem
                     where = flags.get(LEADS_OF.get(problem, f"{problem}_leads"))
                     detail = f"{what} in {', '.join(where)}" if where else what
                     left_out.append(_left_out(meta, problem, f"{meta['record']} segment {segment}: {detail}"))

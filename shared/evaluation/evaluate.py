@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -18,7 +19,10 @@ from shared.evaluation.protocols import PROTOCOLS
 from shared.evaluation.report.results import write_results
 from shared.evaluation.rows import Rows
 from shared.evaluation.validation import mark_optimistic
+from shared.files import hold
 from shared.run import pick_device
+from shared.run_folder import BEST
+from shared.run_record import num_parameters, surroundings, write_record
 from shared.statistics.bootstrap import Resamples
 
 
@@ -59,15 +63,29 @@ def evaluate(rows: Rows, config: EvaluateConfig, out: Path) -> Path:
     if unknown:
         hint = did_you_mean(unknown[0], PROTOCOLS)
         raise UserError(f"unknown protocol {', '.join(unknown)}{hint} The protocols are {', '.join(PROTOCOLS)}.")
-    context = open_context(config, out, pick_device(config.device), rows.encoders, (RANDOM, *rows.baselines))
-    context.rows.update({row: context.embed(row) for row in context.encoders})
-    results, problems = run_protocols(context)
-    if rows.chosen is not None:
-        for result in results.values():
-            mark_optimistic(result.validation.get(rows.name, {}), rows.chosen)
-    test = context.indices[context.split.test]
-    notes = [*rows.notes, *check_contamination(rows.trained_on, context.store, test), *problems]
-    return write_results(context, results, notes, rows.name, rows.figures)
+    device, began = pick_device(config.device), time.monotonic()
+    context = open_context(config, out, device, rows.encoders, (RANDOM, *rows.baselines))
+    with hold(out):
+        record = {**surroundings(device), "seed": config.seed, "store": context.store.fingerprint}
+        context.rows.update({row: context.embed(row) for row in context.encoders})
+        embedded = time.monotonic() - began  # of rows whose embeddings were cached, the reading
+        results, problems = run_protocols(context)
+        if rows.chosen is not None:
+            for result in results.values():
+                mark_optimistic(result.validation.get(rows.name, {}), rows.chosen)
+        test = context.indices[context.split.test]
+        notes = [*rows.notes, *check_contamination(rows.trained_on, context.store, test), *problems]
+        page = write_results(context, results, notes, rows.name, rows.figures)
+        record |= {
+            "weights": None if config.encoder.weights is None else str(config.encoder.weights),
+            "parameters": {row: num_parameters(encoder) for row, encoder in context.encoders.items()},
+            "records": len(context.indices),
+            "embedding_seconds": round(embedded, 2),
+            "ecg_per_second": round(len(context.indices) * len(context.encoders) / embedded, 2),
+            "seconds": round(time.monotonic() - began, 2),
+        }
+        write_record(out, [record])
+    return page
 
 
 def open_context(
@@ -124,7 +142,7 @@ def evaluation_folder(weights: Path) -> Path:
         UserError: a checkpoint outside any run folder, whose place may not be ours to write to.
     """
     for folder in (weights, *weights.parents):
-        if (folder / "checkpoints").is_dir():
+        if (folder / "checkpoints").is_dir() or (folder / f"{BEST}.json").is_file():
             return folder / "evaluation"
     raise UserError(f"{weights} is in no run folder: say where the results go, e.g. out=runs/evaluation.")
 

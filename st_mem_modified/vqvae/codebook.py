@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from st_mem_modified.vqvae.model import VQVAE
@@ -45,10 +46,15 @@ def lead_correlation(pred: Tensor, target: Tensor) -> Tensor:
 
 
 class CodeCensus:
-    """Counts over a data set: how often each code stands, and in how many records."""
+    """Counts over a data set: how often each code stands, and in how many records.
 
-    def __init__(self, model: VQVAE) -> None:
-        self.model = model
+    Args:
+        model: whose codes.
+        all_ranks: each rank adds equally many records, and all count those of all.
+    """
+
+    def __init__(self, model: VQVAE, all_ranks: bool = False) -> None:
+        self.model, self.all_ranks = model, all_ranks and dist.is_initialized()
         self.reset()
 
     def reset(self) -> None:
@@ -69,6 +75,10 @@ class CodeCensus:
 
     def add(self, indices: Tensor) -> None:
         """Count the codes of records, `indices` as `tokenize` gives them."""
+        if self.all_ranks:
+            parts = [torch.empty_like(indices) for _ in range(dist.get_world_size())]
+            dist.all_gather(parts, indices.contiguous())
+            indices = torch.cat(parts)
         quantizer = self.model.quantizer
         self.counts += count_codes(indices, quantizer.num_levels, quantizer.num_codes)
         self.records_with += (self.model.histogram(indices) > 0).sum(0)

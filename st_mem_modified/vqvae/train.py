@@ -59,7 +59,7 @@ def train(config: VQTrainConfig) -> Path:
         preprocess = Preprocess(spec, store.scale).to(run.device)
         optimizer = make_optimizer(model, optim)
         schedule = make_schedule(optimizer, optim, data.steps)
-        census = CodeCensus(model)
+        census = CodeCensus(model, all_ranks=True)
         run.resume(model, optimizer=optimizer, census=census)
         validation = read_validation(store, spec, config.data.val_folds).to(run.device)
 

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
-import subprocess
-import sys
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -16,7 +12,7 @@ import torch
 from torch import nn
 
 from shared.checkpoints import WEIGHTS, read_weights
-from shared.config import REPO_ROOT
+from tests.ranks import run_two_ranks
 
 # ---------------------------------------------------------------- two processes
 
@@ -63,29 +59,7 @@ TWO_RANKS = textwrap.dedent("""
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
     """What two gloo ranks report, and their run folder."""
     out = tmp_path_factory.mktemp("ranks")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    shared_env = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", TWO_RANKS, str(out)],
-            cwd=REPO_ROOT,
-            env={
-                **shared_env,
-                "RANK": str(rank),
-                "LOCAL_RANK": str(rank),
-                "OMP_NUM_THREADS": "1",
-                "CUDA_VISIBLE_DEVICES": "",
-            },
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    outputs = [process.communicate(timeout=120)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], "\n".join(outputs)
+    run_two_ranks(TWO_RANKS, str(out))
     return out, [json.loads((out / f"rank{rank}.json").read_text()) for rank in range(2)]
 
 

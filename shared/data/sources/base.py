@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import re
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +19,7 @@ from pydantic import Field, field_validator, model_validator
 from shared.config import RepoPath, Section
 from shared.data.spec import FS, SECONDS, parse_features
 from shared.errors import UserError
-from shared.leads import LEADS, parse_leads
+from shared.leads import LEADS, is_lead, parse_leads
 from shared.signals import FS_RANGE, MILLIVOLT
 
 PROBLEM = "problem"
@@ -170,22 +172,57 @@ def read_wfdb(path: Path) -> tuple[Recording, list[str]]:
     Args:
         path: without extension.
 
+    Channels that are no ECG lead and have another unit (a blood pressure in mmHg) are passed over.
+
     Raises:
-        RecordError: missing or unreadable header, missing or truncated signal file, unknown unit.
+        RecordError: missing or unreadable header, missing or truncated signal file, several segments, unknown unit.
     """
     try:
         record = wfdb.rdrecord(str(path), return_res=32)
     except Exception as error:
-        raise _diagnose(path, error) from None
+        record = _read_mended(path, error)
     if record.p_signal is None:
         raise RecordError("unreadable header", f"{path}.hea names no signal")
-    scale = []
-    for name, unit in zip(record.sig_name, record.units, strict=True):
-        if str(unit).lower() not in MILLIVOLT:
+    kept, scale = [], []
+    for row, (name, unit) in enumerate(zip(record.sig_name, record.units, strict=True)):
+        if str(unit).lower() in MILLIVOLT:
+            kept.append(row)
+            scale.append(MILLIVOLT[str(unit).lower()])
+        elif is_lead(name) or len(record.sig_name) == 1:
             raise RecordError("unknown unit", f"{path}: lead {name} is in {unit!r}; expected mV, uV or V")
-        scale.append(MILLIVOLT[str(unit).lower()])
-    signal = np.ascontiguousarray(record.p_signal.T * np.array(scale, dtype=np.float32)[:, None], dtype=np.float32)
-    return Recording(signal, float(record.fs), record.sig_name), list(record.comments or [])
+    signal = np.ascontiguousarray(
+        record.p_signal.T[kept] * np.array(scale, dtype=np.float32)[:, None], dtype=np.float32
+    )
+    return Recording(signal, float(record.fs), [record.sig_name[row] for row in kept]), list(record.comments or [])
+
+
+RECORD_LINE = re.compile(r"\s*([-\w]+?)(?:\.mat|\.dat|\.hea)?[ \t]+(\d+)[ \t]+([\d.]+)[ \t]+(\d+)\b.*")
+"""Name, channels, rate and length of a record, with whatever comes after."""
+
+
+def _read_mended(path: Path, error: Exception) -> wfdb.Record:
+    """The record read under a record line that says the same in WFDB's grammar; else why it cannot be read.
+
+    Challenge headers have lines such as `E07500.mat 12 500 5000 05-May-2020 14:50:55`.
+    """
+    header = path.with_name(f"{path.name}.hea")
+    lines = header.read_text(errors="replace").splitlines() if header.is_file() else []
+    first = next((i for i, line in enumerate(lines) if line.strip() and line[0] != "#"), None)
+    found = None if first is None else RECORD_LINE.fullmatch(lines[first])
+    mended = "" if found is None else " ".join(found.groups())
+    if first is None or not mended or mended == lines[first].strip():
+        raise _diagnose(path, error) from None
+    with tempfile.TemporaryDirectory() as folder:
+        lines[first] = mended
+        (Path(folder) / header.name).write_text("\n".join(lines) + "\n")
+        for line in lines[first + 1 :]:
+            name = line.split()[0] if line.strip() and line[0] != "#" else ""
+            if Path(name).name == name != "" and (path.parent / name).is_file() and not (Path(folder) / name).exists():
+                (Path(folder) / name).symlink_to((path.parent / name).resolve())
+        try:
+            return wfdb.rdrecord(str(Path(folder) / path.name), return_res=32)
+        except Exception as second:
+            raise _diagnose(path, second) from None
 
 
 def _diagnose(path: Path, error: Exception) -> RecordError:
@@ -217,6 +254,12 @@ def require_root(root: Path | None, *files: str) -> Path:
         if not (root / name).is_file():
             raise UserError(f"{root} holds no {name}. Point `root` at the unpacked database.")
     return root
+
+
+def ages(values: pd.Series) -> pd.Series:
+    """Ages in years as float; 300, which stands for "over 89" in PTB-XL and what was made of it, is 90 everywhere."""
+    years = pd.to_numeric(values, errors="coerce").astype(float)
+    return years.where(years != 300, 90.0)
 
 
 def fold_by_patient(patients: pd.Series, num_folds: int = 10) -> pd.Series:

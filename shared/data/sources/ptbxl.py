@@ -16,6 +16,7 @@ from shared.data.sources.base import (
     PrepareConfig,
     RecordError,
     Recording,
+    ages,
     read_each,
     read_table,
     read_wfdb,
@@ -61,8 +62,7 @@ def index(config: Config) -> pd.DataFrame:
             # A row without an id is called by its line of the file.
             "record": names.where(_is_count(table.ecg_id), [f"line {i + 2}" for i in range(len(table))]),
             "patient": _whole(table.patient_id),
-            # 300 stands for "over 89" in PTB-XL.
-            "age": numbers["age"].where(numbers["age"] != 300, 90.0).astype(float),
+            "age": ages(table.age),
             "sex": numbers["sex"].astype(float),
             "fold": numbers["strat_fold"].where(good, 0).astype(int),
             "path": table.filename_hr if config.rate == 500 else table.filename_lr,

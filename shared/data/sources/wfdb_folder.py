@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +17,7 @@ from shared.data.sources.base import (
     PrepareConfig,
     RecordError,
     Recording,
+    ages,
     fold_by_patient,
     read_each,
     read_wfdb,
@@ -33,14 +37,18 @@ class Config(PrepareConfig):
     record_column: str = Field("record", description="column with the record's path below root, or its file name")
     label_column: str | None = Field(None, description="column with the label(s)")
     label_separator: str = Field(";", min_length=1, description="between several labels in one cell")
-    patient_column: str | None = Field(None, description="column with the patient; else each record is its own patient")
+    patient_column: str | None = Field(None, description="column with the patient; else the headers' comments say it")
+    patient_keys: tuple[str, ...] = Field(
+        ("patient_id", "patientid", "patient", "subject_id", "subjectid", "subject"),
+        description="header comments (`# Patient ID: 7`) that hold the patient; a record without is its own patient",
+    )
     fold_column: str | None = Field(None, description="column with the fold 1-10; else drawn from the patient's name")
 
 
 def index(config: Config) -> pd.DataFrame:
     """One row per header found, joined with the CSV where there is one."""
     root = require_root(config.root)
-    paths = sorted(path.relative_to(root).with_suffix("") for path in root.glob(config.pattern))
+    paths = _headers(root, config.pattern)
     if not paths:
         raise UserError(f"no WFDB header matches {config.pattern!r} below {root}. Expected files named *.hea.")
     table = pd.DataFrame({"record": [path.as_posix() for path in paths]})
@@ -62,9 +70,35 @@ def read(config: Config, rows: pd.DataFrame) -> list[Recording | RecordError]:
 
     def read_one(row: Any) -> Recording:
         recording, comments = read_wfdb(root / row.path)
-        return Recording(recording.signal, recording.fs, recording.leads, _from_comments(comments))
+        info = _from_comments(comments, config.patient_keys)
+        if config.patient_column is not None:
+            info.pop("patient", None)
+        elif "patient" in info and config.fold_column is None:
+            info["fold"] = int(fold_by_patient(pd.Series([info["patient"]]))[0])
+        return Recording(recording.signal, recording.fs, recording.leads, info)
 
     return read_each(read_one, rows)
+
+
+def _headers(root: Path, pattern: str) -> list[Path]:
+    """Paths below root, without extension, of the headers that match; links to folders are followed, each folder once.
+
+    `Path.glob` does not follow links.
+    """
+    parts = re.split(r"(\*\*/|\*|\?)", pattern)
+    wild = {"**/": "(?:.*/)?", "*": "[^/]*", "?": "[^/]"}
+    wanted = re.compile("".join(wild.get(part) or re.escape(part) for part in parts))
+    found, seen = [], set()
+    for folder, folders, files in os.walk(root, followlinks=True):
+        here = Path(folder)
+        if here.resolve() in seen:
+            folders.clear()
+            continue
+        seen.add(here.resolve())
+        folders.sort()
+        names = [(here / name).relative_to(root) for name in files]
+        found += [name.with_suffix("") for name in names if wanted.fullmatch(name.as_posix())]
+    return sorted(found)
 
 
 def _join_csv(config: Config, table: pd.DataFrame, path: Path) -> None:
@@ -117,8 +151,9 @@ def _join_csv(config: Config, table: pd.DataFrame, path: Path) -> None:
         table["fold"] = pd.to_numeric(lines[config.fold_column], errors="coerce").fillna(0).astype(int).to_numpy()
 
 
-def _from_comments(comments: list[str]) -> dict[str, Any]:
-    """`Age: 60`, `Sex: Male`, `Dx: 426783006,…` as PhysioNet challenge headers write them."""
+def _from_comments(comments: list[str], patient_keys: Sequence[str]) -> dict[str, Any]:
+    """`Age: 60`, `Sex: Male`, `Dx: 426783006,…` as PhysioNet challenge headers write them, and who it is of."""
+    spelled = {re.sub(r"[\W_]", "", key.lower()) for key in patient_keys}
     info: dict[str, Any] = {}
     for comment in comments:
         key, colon, value = comment.lstrip("<# ").partition(":")
@@ -128,7 +163,9 @@ def _from_comments(comments: list[str]) -> dict[str, Any]:
         if key == "dx":
             info["dx"] = sorted({code.strip() for code in value.split(",") if code.strip()})
         elif key == "age":
-            info["age"] = pd.to_numeric(value, errors="coerce")
+            info["age"] = ages(pd.Series([value]))[0]
+        elif re.sub(r"[\W_]", "", key) in spelled:
+            info.setdefault("patient", value)
         elif key == "sex" and value[0].lower() in "mf":
             info["sex"] = float(value[0].lower() == "f")  # PTB-XL's coding: 0 male, 1 female
     return info

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from shared.data import prepare as module
 from shared.data.prepare import choose_config, main, prepare
 from shared.data.sources import ptbxl, synthetic
 from shared.data.store import ECGStore, StoreError
+from shared.errors import UserError
+from shared.files import hold
 from tests.golden import real_data
 from tests.shared.data.preparing import audit_of
 
@@ -84,6 +87,55 @@ def test_interrupt_leaves_no_store(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     with pytest.raises(KeyboardInterrupt):
         prepare(demo(tmp_path))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("call", [1, 2])
+@pytest.mark.parametrize("how", ["killed", "refused by the disk"])
+def test_a_failure_while_the_store_is_replaced_leaves_the_former_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: int, how: str
+) -> None:
+    former = prepare(demo(tmp_path)).fingerprint
+    done, replace = [], os.replace
+
+    def fail(a: Path, b: Path) -> None:
+        done.append(1)
+        if len(done) == call:
+            if how == "killed":
+                raise KeyboardInterrupt
+            raise OSError(28, "No space left on device")
+        replace(a, b)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", fail)
+        with pytest.raises(KeyboardInterrupt if how == "killed" else StoreError):
+            prepare(demo(tmp_path, num_records=3, overwrite=True))
+    assert prepare(demo(tmp_path)).fingerprint == former
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_what_killed_processes_left_is_found_said_and_put_right(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also under the names that they had with the number of their process."""
+    prepare(demo(tmp_path)).path.rename(tmp_path / ".out.old-77")
+    (tmp_path / ".out.partial-123").mkdir()
+    (tmp_path / ".other.partial").mkdir()  # somebody else's, who may be alive
+    monkeypatch.setattr(module, "process_chunk", None)  # the former store is brought back, and nothing is read
+    prepare(demo(tmp_path))
+    said = capsys.readouterr().out
+    assert f"removed {tmp_path / '.out.partial-123'}" in said and f"brought back {tmp_path / 'out'}" in said
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".other.partial", "out"]
+
+
+def test_two_that_prepare_one_store_refuse_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shared.files.LOCK_SECONDS", 0.05)
+    with hold(tmp_path / "out"), pytest.raises(UserError, match="out is being written by process"):
+        prepare(demo(tmp_path))
+    prepare(demo(tmp_path))
+    with hold(tmp_path / "out"):
+        prepare(demo(tmp_path))  # reading what is there needs no lock
+        with pytest.raises(UserError, match="is being written"):
+            prepare(demo(tmp_path, overwrite=True))
 
 
 # ---------------------------------------------------------------- the same on every path

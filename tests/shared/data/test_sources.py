@@ -192,6 +192,63 @@ def test_header_comments_give_age_sex_and_diagnoses(tmp_path: Path) -> None:
     assert np.isnan(c["age"])
 
 
+def test_headers_say_whose_record_it_is(tmp_path: Path) -> None:
+    for name, comment in (
+        ("a", "Patient ID: 7"),
+        ("b", "<subject_id>: 7"),
+        ("c", "patient:7 "),
+        ("d", "Age: 300"),
+        ("e", "SN: 7"),
+    ):
+        write_record(tmp_path, name, draw_ecg(), comments=[comment])
+    config = folder_config(tmp_path)
+    infos = [result.info for result in wfdb_folder.read(config, wfdb_folder.index(config))]  # type: ignore[union-attr]
+    fold = int(fold_by_patient(pd.Series(["7"]))[0])
+    assert infos == [{"patient": "7", "fold": fold}] * 3 + [{"age": 90.0}, {}]
+    own = folder_config(tmp_path, patient_keys=["sn"])
+    assert wfdb_folder.read(own, wfdb_folder.index(own))[4].info == {"patient": "7", "fold": fold}  # type: ignore[union-attr]
+
+
+def test_linked_folders_are_followed_each_once(tmp_path: Path) -> None:
+    write_record(tmp_path / "elsewhere", "far", draw_ecg())
+    write_record(tmp_path / "root" / "g1", "near", draw_ecg())
+    (tmp_path / "root" / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "root" / "g1" / "loop").symlink_to(tmp_path / "root")
+    found = wfdb_folder.index(folder_config(tmp_path / "root")).record.tolist()
+    assert found == ["g1/near", "link/far"]
+    assert wfdb_folder.index(folder_config(tmp_path / "root", pattern="g?/*.hea")).record.tolist() == ["g1/near"]
+
+
+@pytest.mark.parametrize(
+    "line", ["a.mat 12 250 2500 05-May-2020 14:50:55", "a.dat 12 250.0 2500", "a 12 250 2500 1/2/3 x"]
+)
+def test_record_lines_that_only_say_more_are_read(tmp_path: Path, line: str) -> None:
+    path = write_record(tmp_path, "a", draw_ecg(), comments=["Age: 60"])
+    edit_header(path, path.with_suffix(".hea").read_text().splitlines()[0], line)
+    recording, comments = read_wfdb(path)
+    np.testing.assert_allclose(recording.signal, draw_ecg(), atol=1e-5)
+    assert (recording.fs, comments) == (250.0, ["Age: 60"])
+
+
+def test_a_channel_that_is_no_ecg_is_passed_over(tmp_path: Path) -> None:
+    path = write_record(tmp_path, "a", np.vstack([draw_ecg(), 20 + draw_ecg()[:1]]), leads=[*LEADS, "ABP"])
+    text = path.with_suffix(".hea").read_text().splitlines()
+    text[13] = text[13].replace("/mV", "/mmHg")
+    path.with_suffix(".hea").write_text("\n".join(text) + "\n")
+    recording, _ = read_wfdb(path)
+    assert tuple(recording.leads) == LEADS
+    np.testing.assert_allclose(recording.signal, draw_ecg(), atol=1e-5)
+
+
+def test_segments_of_a_record_are_joined(tmp_path: Path) -> None:
+    ecg = draw_ecg()
+    write_record(tmp_path, "one", ecg[:, :1000])
+    write_record(tmp_path, "two", ecg[:, 1000:])
+    (tmp_path / "a.hea").write_text(f"a/2 12 250 {ecg.shape[1]}\none 1000\ntwo {ecg.shape[1] - 1000}\n")
+    recording, _ = read_wfdb(tmp_path / "a")
+    np.testing.assert_allclose(recording.signal, ecg, atol=1e-5)
+
+
 def test_reading_never_raises(tree: Path) -> None:
     (tree / "g1" / "b.hea").write_text("garbage")
     config = folder_config(tree)

@@ -24,6 +24,8 @@ from shared.evaluation.context import RANDOM, UNTUNED, Context, Protocol, Result
 from shared.evaluation.evaluate import evaluate, evaluation_folder
 from shared.evaluation.protocols import PROTOCOLS
 from shared.evaluation.rows import Rows
+from shared.files import hold
+from shared.run_record import PACKAGES, read_record
 
 
 class Statistics(nn.Module):
@@ -75,6 +77,20 @@ def test_same_seed_same_numbers(synthetic_store: Path, tmp_path: Path) -> None:
     run(synthetic_store, tmp_path / "a")
     run(synthetic_store, tmp_path / "b")
     assert (tmp_path / "a" / "metrics.json").read_text() == (tmp_path / "b" / "metrics.json").read_text()
+
+
+def test_an_evaluation_says_what_made_it_and_has_its_folder_alone(
+    synthetic_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(synthetic_store, tmp_path)
+    (record,) = read_record(tmp_path)
+    assert record["store"] == ECGStore(synthetic_store).fingerprint and record["seed"] == 0
+    assert record["parameters"] == {"statistics": 144, RANDOM: 144} and record["records"] == 200
+    assert record["packages"].keys() == set(PACKAGES)
+    assert 0 < record["embedding_seconds"] <= record["seconds"] and record["ecg_per_second"] > 0
+    monkeypatch.setattr("shared.files.LOCK_SECONDS", 0.05)
+    with hold(tmp_path), pytest.raises(UserError, match="is being written by process"):
+        run(synthetic_store, tmp_path)
 
 
 def test_planted_leak_is_reported(synthetic_store: Path) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -18,12 +16,14 @@ from vector_quantize_pytorch import LFQ
 from shared.config import REPO_ROOT, ConfigError, load_config
 from shared.errors import UserError
 from st_mem_modified.vqvae.codebook import (
+    CodeCensus,
     codebook_health,
     count_codes,
     describe_alarm,
     lead_correlation,
 )
 from st_mem_modified.vqvae.config import VQTrainConfig, VQVAEConfig
+from st_mem_modified.vqvae.model import VQVAE
 from st_mem_modified.vqvae.quantizers import (
     QUANTIZERS,
     SAVED_TOGETHER,
@@ -33,6 +33,8 @@ from st_mem_modified.vqvae.quantizers import (
     VQConfig,
     make_quantizer,
 )
+from tests.ranks import run_two_ranks
+from tests.st_mem_modified.vqvae.small import tiny
 
 SMALL: dict[str, dict[str, object]] = {
     "vq": {"codebook_size": 16, "code_dim": 4},
@@ -261,13 +263,23 @@ def learn(config: QuantizerConfig, rank: int, world_size: int) -> dict[str, list
     return {name: value.double().flatten().tolist() for name, value in model.state_dict().items()}
 
 
+def take_census(rank: int, world_size: int) -> dict[str, Any]:
+    """Counts and inverse document frequencies after two steps on this rank's share of the same codes."""
+    census = CodeCensus(VQVAE(tiny()), all_ranks=True)
+    for step in range(2):
+        draw = torch.Generator().manual_seed(step)
+        census.add(torch.randint(0, 16, (8, 3, 2), generator=draw)[rank::world_size])
+    return {"counts": census.counts.tolist(), "records": census.num_records, "idf": census.idf().tolist()}
+
+
 RANK = """
 import json, sys
 import torch.distributed as dist
 sys.path.insert(0, sys.argv[2])
-from test_quantizers import CASES, learn
+from test_quantizers import CASES, learn, take_census
 dist.init_process_group("gloo")
 learned = {name: learn(config, dist.get_rank(), 2) for name, config in CASES.items()}
+learned["census"] = take_census(dist.get_rank(), 2)
 with open(f"{sys.argv[1]}/{dist.get_rank()}.json", "w") as file:
     json.dump(learned, file)
 dist.destroy_process_group()
@@ -278,24 +290,13 @@ dist.destroy_process_group()
 def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What `learn` gives on each of two gloo ranks, for every case."""
     out = tmp_path_factory.mktemp("ranks")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": "2"}
-    place |= {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(REPO_ROOT)}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", RANK, str(out), str(Path(__file__).parent)],
-            cwd=REPO_ROOT,
-            env={**os.environ, **place, "RANK": str(rank)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    outputs = [process.communicate(timeout=180)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], "\n".join(outputs)
+    run_two_ranks(RANK, str(out), str(Path(__file__).parent))
     return [json.loads((out / f"{rank}.json").read_text()) for rank in range(2)]
+
+
+@pytest.mark.slow
+def test_the_census_is_of_all_ranks(two_ranks: list[dict[str, Any]]) -> None:
+    assert two_ranks[0]["census"] == two_ranks[1]["census"] == take_census(0, 1)
 
 
 @pytest.mark.slow
