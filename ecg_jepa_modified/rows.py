@@ -43,5 +43,5 @@ def rows_of(weights: Path, config: EvaluateConfig, out: Path) -> Rows:
         baselines=tuple(others),
         trained_on=trained.get("data"),
         figures=training_figures(weights),
-        chosen=chosen_in(trained),
+        chosen=chosen_in(trained, weights),
     )

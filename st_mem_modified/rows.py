@@ -40,7 +40,7 @@ def rows_of(weights: Path, config: EvaluateConfig, out: Path) -> Rows:
     random = random_encoder(encoder_of(model).config, config.seed)
     rows = ROWS.get(type(model), _plain_rows)(model, trained, random)
     figures = DRAW[type(model)](model, config, out) if type(model) in DRAW else []
-    return replace(rows, trained_on=trained.get("data"), figures=figures, chosen=chosen_in(trained))
+    return replace(rows, trained_on=trained.get("data"), figures=figures, chosen=chosen_in(trained, weights))
 
 
 # ---------------------------------------------------------------- rows

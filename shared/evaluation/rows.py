@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from shared.evaluation.context import RANDOM, UNTUNED, Picture
+from shared.run_folder import BEST
 
 
 @dataclass(frozen=True)
@@ -44,9 +45,15 @@ class Rows:
         return {self.name: self.encoder, **self.others, RANDOM: self.random}
 
 
-def chosen_in(trained: Mapping[str, Any]) -> str | None:
-    """What a training chose on validation records: triplet and fine-tuning keep their best epoch, as their configs tell."""
-    return "the epoch" if {"choose_k", "mode"} & trained.keys() else None
+def chosen_in(trained: Mapping[str, Any], weights: Path) -> str | None:
+    """What was chosen on validation records in a training.
+
+    Args:
+        trained: its config. Triplet and fine-tuning keep their best epoch.
+        weights: what of it is evaluated. `RUN/best` is the epoch that scored best in a pretraining.
+    """
+    is_best = any((folder / f"{BEST}.json").is_file() for folder in (weights, weights.parent))
+    return "the epoch" if is_best or {"choose_k", "mode"} & trained.keys() else None
 
 
 def start_of(trained: Mapping[str, Any], load: Callable[[Path], nn.Module]) -> nn.Module | None:

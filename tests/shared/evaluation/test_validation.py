@@ -11,6 +11,7 @@ import pytest
 from shared.evaluation.context import RANDOM
 from shared.evaluation.protocols import PROTOCOLS
 from shared.evaluation.report.results import write_results
+from shared.evaluation.rows import chosen_in
 from shared.evaluation.scoring import ON_VALIDATION, score_predictions
 from shared.evaluation.validation import VALIDATION_FILE, describe_validation
 from shared.statistics.knn import knn_scores
@@ -113,3 +114,14 @@ def test_validation_records_that_cannot_be_scored_are_said_and_test_is_scored_al
     clusters = PROTOCOLS["clusters"].run(few)
     assert clusters.validation == {} and "kmeans/nmi" in clusters.scores[NAME]
     assert any("clusters: no scores on the validation records" in note for note in clusters.notes)
+
+
+def test_trainings_that_keep_their_best_epoch(tmp_path):
+    (tmp_path / "best.json").write_text("{}")
+    assert (
+        chosen_in({"mode": "finetune"}, tmp_path / "run")
+        == chosen_in({"choose_k": 20}, tmp_path / "run")
+        == "the epoch"
+    )
+    assert chosen_in({"data": {}}, tmp_path / "run" / "checkpoints") is None
+    assert chosen_in({"data": {}}, tmp_path) == chosen_in({"data": {}}, tmp_path / "model.safetensors") == "the epoch"
