@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from shared.data.quality import FLAGS
+from shared.data.quality import FLAGS, LIMB_MV
 from shared.measurements.catalog import VALUES
 
 SHOWN = 5
@@ -56,7 +56,7 @@ def make_audit(
             "checked": int(np.isfinite(residual).sum()),
             "median": float(np.nanmedian(residual)) if np.isfinite(residual).any() else None,
             "max": float(np.nanmax(residual)) if np.isfinite(residual).any() else None,
-            "above_0.1_mv": int((residual > 0.1).sum()),
+            "above_0.1_mv": int((residual > LIMB_MV).sum()),
         },
         "folds": {str(k): int(v) for k, v in records.fold.value_counts().sort_index().items()},
         "labels": {name: dict(sorted(counts.items())) for name, counts in counted.items() if counts},

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from shared.config import Choice, config_from_cli, entry_point
 from shared.data.audit import make_audit, print_audit
-from shared.data.quality import amplitudes, flag_amplitudes, flag_leads, is_odd_age
+from shared.data.quality import LIMB_MV, amplitudes, flag_amplitudes, flag_leads, is_odd_age
 from shared.data.sources import SOURCES
 from shared.data.sources.base import BAD_ROW, PROBLEM, PrepareConfig, RecordError, Recording
 from shared.data.store import MICROVOLT, ECGStore, StoreError
@@ -261,6 +261,7 @@ def _segments(
             "flat_leads": _names(config.leads, flat),
             "clipped": bool((cut | beyond).any()),
             "clipped_leads": _names(config.leads, cut | beyond),
+            "limb": residual > LIMB_MV,  # not where it is NaN: no two leads that could disagree
             "limb_residual_mv": residual,
             "derived_leads": list(derived),
             "amplitudes_mv": amplitudes(ecg[:, raw], recording.fs, flat),

@@ -14,7 +14,7 @@ from shared.signals import run_starts, typical_amplitude
 
 LEAD_FLAGS = ("amplitude", "offset", "frozen", "zeros", "noise")
 """Each a column of truth values, with the leads beside it in `…_leads`."""
-FLAGS = (*LEAD_FLAGS, "odd_age")
+FLAGS = (*LEAD_FLAGS, "limb", "odd_age")
 AMPLITUDE_MV = (0.05, 10.0)
 """Typical peak-to-peak amplitude of a lead."""
 RECORD_MV = 0.4
@@ -25,6 +25,8 @@ TIMES = 5.0
 ENOUGH_SEGMENTS = 30
 """Fewer do not say what a lead is like in the source."""
 OFFSET_MV = 10.0
+LIMB_MV = 0.1
+"""Limb leads further from Einthoven's and Goldberger's identities disagree: one is wrong, or they were filtered apart."""
 FROZEN_S = 1.0
 ZEROS = 0.4
 """Share of samples that are exactly zero."""

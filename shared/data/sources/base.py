@@ -41,7 +41,7 @@ class PrepareConfig(Section):
         (), description="measurements stored beside the signals: names of shared.features.FEATURES, or all"
     )
     exclude: tuple[
-        Literal["flat_lead", "clipped", "amplitude", "offset", "frozen", "zeros", "noise", "odd_age"], ...
+        Literal["flat_lead", "clipped", "amplitude", "offset", "frozen", "zeros", "noise", "limb", "odd_age"], ...
     ] = Field(
         ("flat_lead",),
         description="flags that leave a segment out; NaN always does, since int16 cannot hold it. `amplitude` compares "

@@ -66,7 +66,11 @@ def test_lead_residual_is_reported(tmp_path: Path) -> None:
     write_record(tmp_path / "in", "a", ecg)
     store = run(tmp_path)
     assert store.records.limb_residual_mv[0] == pytest.approx(0.3, abs=1e-3)
-    assert audit_of(store)["limb_residual_mv"]["above_0.1_mv"] == 1
+    audit = audit_of(store)
+    assert audit["limb_residual_mv"]["above_0.1_mv"] == 1
+    assert audit["flags"]["limb"] == [store.records.record[0]]
+    with pytest.raises(StoreError, match="segment 0: limb"):
+        run(tmp_path, out=tmp_path / "rest", exclude=("limb",))
 
 
 def test_one_lead_files_serve_where_one_lead_is_asked(tmp_path: Path) -> None:

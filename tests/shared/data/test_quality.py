@@ -142,4 +142,6 @@ def test_slow_recordings_are_not_called_noise() -> None:
 def test_real_records_are_rarely_flagged(name: str, yaml: str, more: list[str], tmp_path: Path) -> None:
     settings = [f"root={real_data(name)}", f"out={tmp_path / 's'}", "workers=1", *more]
     records = prepare(load_config(choose_config, f"configs/data/{yaml}.yaml", settings)).records
-    assert records[list(FLAGS)].any(axis=1).mean() <= 0.01
+    # The limb leads of LUDB do disagree, all of them: by 0.35 mV in the median.
+    assert records.limb.mean() == (name == "ludb")
+    assert records[[flag for flag in FLAGS if flag != "limb"]].any(axis=1).mean() <= 0.01
