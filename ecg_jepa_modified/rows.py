@@ -10,7 +10,7 @@ from ecg_jepa_modified.hybrid import HybridEncoder
 from ecg_jepa_modified.loading import encoder_of, load_encoder, load_model, random_encoder
 from shared.evaluation.config import EvaluateConfig
 from shared.evaluation.evaluate import evaluate_weights, training_figures
-from shared.evaluation.rows import Rows, untuned_row
+from shared.evaluation.rows import Rows, chosen_in, untuned_row
 from shared.triplet.model import TripletModel
 
 NAMES = {False: "ECG-JEPA", True: "hybrid ECG-JEPA"}
@@ -43,4 +43,5 @@ def rows_of(weights: Path, config: EvaluateConfig, out: Path) -> Rows:
         baselines=tuple(others),
         trained_on=trained.get("data"),
         figures=training_figures(weights),
+        chosen=chosen_in(trained, weights),
     )

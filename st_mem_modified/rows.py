@@ -16,7 +16,7 @@ from shared.embeddings import OneKind
 from shared.evaluation.config import EvaluateConfig
 from shared.evaluation.context import UNTUNED, Picture
 from shared.evaluation.evaluate import evaluate_weights
-from shared.evaluation.rows import Rows, start_of, untuned_row
+from shared.evaluation.rows import Rows, chosen_in, start_of, untuned_row
 from shared.triplet.model import TripletModel
 from st_mem_modified.figures import draw_reconstruction
 from st_mem_modified.loading import encoder_of, load_encoder, load_model, random_encoder
@@ -40,7 +40,7 @@ def rows_of(weights: Path, config: EvaluateConfig, out: Path) -> Rows:
     random = random_encoder(encoder_of(model).config, config.seed)
     rows = ROWS.get(type(model), _plain_rows)(model, trained, random)
     figures = DRAW[type(model)](model, config, out) if type(model) in DRAW else []
-    return replace(rows, trained_on=trained.get("data"), figures=figures)
+    return replace(rows, trained_on=trained.get("data"), figures=figures, chosen=chosen_in(trained, weights))
 
 
 # ---------------------------------------------------------------- rows

@@ -11,11 +11,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import shared.sweep
 from scripts.demo import parse, plan
 from shared.apply import ApplyConfig
 from shared.config import REPO_ROOT, Section, config_from_cli, load_config, repo_path
 from shared.programs import all_programs, program_of
+from shared.sweep.grid import parse as parse_sweep
 
 COMMAND = re.compile(r"^(cd \S+ && )?((\w+=\S+|\[\w+=\S+\]) )*(bash \S|python -m |-m )")
 """What is a command line of ours among the code of a README."""
@@ -112,7 +112,7 @@ def check(argv: list[str]) -> str | None:
     assert importlib.util.find_spec(module), f"{module} does not exist"
     paths, settings = [a for a in given if "=" not in a and a[0] != "-"], [a for a in given if "=" in a and a[0] != "-"]
     if module == "shared.sweep":
-        sweep = shared.sweep.parse(given)
+        sweep = parse_sweep(given)
         for point in sweep.points:
             load_program(sweep.program, sweep.config, [f"{key}={value}" for key, value in point.items()])
         return sweep.config

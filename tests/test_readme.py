@@ -56,7 +56,6 @@ def test_schematic_commands_are_expanded(line: str, calls: list[str]) -> None:
 
 @pytest.mark.parametrize(("folder", "call"), CALLS)
 def test_command_reaches_its_program(folder: str, call: str, tmp_path: Path) -> None:
-    call = call.replace("slurm=", "table=")  # there is no sbatch here; the sweep is parsed all the same
     started = start(call if not call.startswith("-m") else f"python {call}", REPO_ROOT / folder, tmp_path)
     assert started, f"{call} starts nothing"
     for argv in started:

@@ -84,7 +84,7 @@ def test_demo_and_the_scripts_that_build_on_it_run_to_their_end(tmp_path: Path) 
         if script not in SOURCED and script.count("/") == 1 and script != "scripts/demo.sh":
             call(tree, script, *ARGUMENTS.get(script, []))
     assert (tree / "runs" / "test" / "compared" / "comparison.csv").is_file()
-    assert (tree / "runs" / "test" / "sweep" / "compare" / "report.html").is_file()
+    assert (tree / "runs" / "test" / "sweep" / "report.html").is_file()
     assert list((tree / "configs" / "schemas").glob("*.json"))
 
 

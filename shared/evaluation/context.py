@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +48,15 @@ class Context(Labelled):
     device: torch.device
     encoders: dict[str, Any] = field(default_factory=dict)
     baselines: tuple[str, ...] = (RANDOM,)
+
+    @cached_property
+    def val_resamples(self) -> Resamples:
+        """Of the validation split, the same for all rows.
+
+        Raises:
+            UserError: fewer than two validation patients.
+        """
+        return Resamples(self.patients[self.split.val], self.config.resamples, self.config.seed)
 
     def embed(
         self,
@@ -99,6 +109,7 @@ class Result:
 
     Attributes:
         scores: row to metric to interval.
+        validation: the same on the validation records, for choices between runs; empty where a protocol gives none.
         differences: baseline to row to metric to interval of `row − baseline`, same resamples.
         predictions: row to test scores `[n_test, C]`, where the protocol predicts.
         notes: what a reader must know.
@@ -110,6 +121,7 @@ class Result:
     predictions: dict[str, np.ndarray] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     figures: list[Picture] = field(default_factory=list)
+    validation: dict[str, Scores] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -126,6 +138,7 @@ class Protocol:
         main: the metrics that the page shows of this kind, in order; none: all of them. `metrics.json` has everything.
         headlines: the few of them that are printed at the end, and as the gain over a baseline.
         curve: where there is one score per condition: the title of its curve and what the conditions are.
+        validates: whether it scores the validation records too (`Result.validation`), so that a sweep can rank by it.
     """
 
     run: Callable[[Context], Result]
@@ -135,3 +148,4 @@ class Protocol:
     main: tuple[str, ...] = ()
     headlines: tuple[str, ...] = ()
     curve: tuple[str, str] | None = None
+    validates: bool = False

@@ -18,6 +18,7 @@ from shared.evaluation.outside import at_its_rate, outside_rows
 from shared.evaluation.protocols import PROTOCOLS
 from shared.evaluation.report.results import write_results
 from shared.evaluation.rows import Rows
+from shared.evaluation.validation import mark_optimistic
 from shared.files import hold
 from shared.run import pick_device
 from shared.run_folder import BEST
@@ -70,6 +71,9 @@ def evaluate(rows: Rows, config: EvaluateConfig, out: Path) -> Path:
         context.rows.update({row: context.embed(row) for row in context.encoders})
         embedded = time.monotonic() - began  # of rows whose embeddings were cached, the reading
         results, problems = run_protocols(context)
+        if rows.chosen is not None:
+            for result in results.values():
+                mark_optimistic(result.validation.get(rows.name, {}), rows.chosen)
         test = context.indices[context.split.test]
         notes = [*rows.notes, *resampled, *check_contamination(rows.trained_on, context.store, test), *problems]
         page = write_results(context, results, notes, rows.name, rows.figures)

@@ -46,4 +46,5 @@ def report_finetuned(context: Context, done: Finetuned, pretrained: bool) -> Pat
         notes.append("nothing was pretrained: no overlap with the test split to look for")
     curves = context.out.parent / "figures" / "training.png"
     figures = [Picture(curves, "Fine-tuning: what was logged along the way.")]
-    return write_results(context, {"finetune": score_predictions(context, rows)}, notes, done.name, figures)
+    scores = score_predictions(context, rows, chosen="the epoch")
+    return write_results(context, {"finetune": scores}, notes, done.name, figures)

@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from shared.evaluation.context import RANDOM, UNTUNED, Picture
+from shared.run_folder import BEST
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Rows:
         trained_on: the `data` section of the pretraining config, to look for overlap with the test split.
         figures: further figures for the page, already written below the report folder.
         notes: what a reader must know of the rows.
+        chosen: what the training of the first row chose on validation records, which makes its scores there too high.
     """
 
     name: str
@@ -35,11 +37,23 @@ class Rows:
     trained_on: Mapping[str, Any] | None = None
     figures: Sequence[Picture] = ()
     notes: Sequence[str] = ()
+    chosen: str | None = None
 
     @property
     def encoders(self) -> dict[str, nn.Module]:
         """Row to encoder, in the order of the tables."""
         return {self.name: self.encoder, **self.others, RANDOM: self.random}
+
+
+def chosen_in(trained: Mapping[str, Any], weights: Path) -> str | None:
+    """What was chosen on validation records in a training.
+
+    Args:
+        trained: its config. Triplet and fine-tuning keep their best epoch.
+        weights: what of it is evaluated. `RUN/best` is the epoch that scored best in a pretraining.
+    """
+    is_best = any((folder / f"{BEST}.json").is_file() for folder in (weights, weights.parent))
+    return "the epoch" if is_best or {"choose_k", "mode"} & trained.keys() else None
 
 
 def start_of(trained: Mapping[str, Any], load: Callable[[Path], nn.Module]) -> nn.Module | None:

@@ -6,10 +6,12 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 
 import numpy as np
 
+from shared.errors import UserError
 from shared.evaluation.context import Context, Result
+from shared.evaluation.validation import mark_optimistic
 from shared.statistics.bootstrap import difference_all, score_all
 from shared.statistics.interval import Scores, bootstrap_interval, paired_difference
-from shared.statistics.metrics import Array, choose_thresholds
+from shared.statistics.metrics import METRICS, Array, choose_thresholds
 
 CLASSIFICATION = {
     "auroc_macro": "AUROC macro",
@@ -22,6 +24,8 @@ CLASSIFICATION = {
 }
 """What `score_predictions` gives for all classes together, and how it is called."""
 CLASSIFICATION_HEADLINES = ("auroc_macro", "f1_weighted")
+ON_VALIDATION = ("auroc_macro", "auroc_weighted", "f1_macro", "f1_weighted")
+"""What is scored on the validation records too: the headlines, and what costs no pass of its own."""
 
 
 def score_rows(
@@ -80,12 +84,15 @@ def score_values(
     return score_rows(context, values, score, minus)
 
 
-def score_predictions(context: Context, predictions: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Result:
+def score_predictions(
+    context: Context, predictions: Mapping[str, tuple[np.ndarray, np.ndarray]], chosen: str | None = None
+) -> Result:
     """Score every row's test predictions; F1 thresholds come from its validation predictions.
 
     Args:
         context: labels, resamples, class names and baselines.
         predictions: row to `(val [n_val, C], test [n_test, C])`.
+        chosen: what of the predictor was chosen on the validation records, which makes their scores too high.
     """
     split, labels = context.split, context.labels
     truth, classes, least = labels[split.test], context.task.classes, context.config.min_positives
@@ -105,4 +112,24 @@ def score_predictions(context: Context, predictions: Mapping[str, tuple[np.ndarr
     result.predictions = {name: test for name, (_, test) in predictions.items()}
     left_out = next(iter(result.scores.values()))["auroc_macro"].get("left_out", {})
     result.notes = [f"left out of the averages: {name} ({reason})" for name, reason in left_out.items()]
+    try:
+        result.validation = {
+            name: score_validation(context, val, thresholds[name], chosen) for name, (val, _) in predictions.items()
+        }
+    except UserError as error:
+        result.notes.append(f"no scores on the validation records: {error}")
     return result
+
+
+def score_validation(context: Context, predictions: Array, thresholds: Array, chosen: str | None) -> Scores:
+    """Score validation predictions `[n_val, C]`; what was chosen on the same records stands beside each score.
+
+    Raises:
+        UserError: fewer than two validation patients, or no class that can be scored.
+    """
+    truth, classes, least = context.labels[context.split.val], context.task.classes, context.config.min_positives
+    scores = score_all(truth, predictions, context.val_resamples, classes, ON_VALIDATION, thresholds, least)
+    if chosen is not None:
+        mark_optimistic(scores, chosen)
+    mark_optimistic({m: s for m, s in scores.items() if m in METRICS and METRICS[m].takes_decisions}, "the thresholds")
+    return scores

@@ -19,9 +19,15 @@ class _Numbers(TypedDict):
 
 
 class Interval(_Numbers, total=False):
-    """A score of `n` records with its 95 % interval; `left_out` names the classes that do not take part and why."""
+    """A score of `n` records with its 95 % interval.
+
+    Attributes:
+        left_out: the classes that do not take part, and why.
+        optimistic: what was chosen on the same records, which makes the score too high.
+    """
 
     left_out: dict[str, str]
+    optimistic: str
 
 
 def bootstrap_interval(

@@ -10,7 +10,7 @@ import pytest
 from pydantic import Field
 
 import shared.evaluation.report.compare
-import shared.sweep
+import shared.sweep.__main__
 from shared.config import Choice, RepoPath, Section, config_from_cli
 from shared.help import describe
 from shared.optim import OptimConfig
@@ -70,7 +70,7 @@ def test_help_of_a_choice_lists_what_is_common_once_and_the_rest_by_choice() -> 
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("module", [shared.sweep, shared.evaluation.report.compare])
+@pytest.mark.parametrize("module", [shared.sweep.__main__, shared.evaluation.report.compare])
 def test_a_command_without_yaml_prints_how_it_is_called(module: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
     module.main(["--help"])
-    assert f"python -m {module.__name__} " in capsys.readouterr().out
+    assert f"python -m {module.__name__.removesuffix('.__main__')} " in capsys.readouterr().out

@@ -68,6 +68,9 @@ def test_chosen_epoch_is_the_best_on_validation(finished: Path) -> None:
     assert newest is not None
     best = torch.load(newest / "state.pt", weights_only=True)["best"]
     scores = [line["val_auroc"] for line in lines]
+    validation = json.loads((finished / "evaluation" / "metrics_val.json").read_text())
+    assert validation["knn"]["auroc_macro"]["optimistic"] == "the epoch"
+    assert "optimistic" not in validation["untuned encoder/knn"]["auroc_macro"]
     assert best["score"] == max(scores) and best["epoch"] == scores.index(max(scores)) + 1
     tuned = weights_of(finished)
     assert all(torch.equal(tuned[name], value) for name, value in best["weights"].items())

@@ -72,7 +72,7 @@ def attentive_probe(context: Context) -> Result:
             if best.step
             else f"attentive probe of {row}: no step was better on validation than the frequency of each class"
         )
-    result = score_predictions(context, predictions)
+    result = score_predictions(context, predictions, chosen="the probe's learning rate and step")
     result.notes += notes
     return result
 
@@ -112,5 +112,11 @@ def read_tokens(context: Context, row: str) -> Tokens:
 
 
 ATTENTIVE_PROBE = Protocol(
-    attentive_probe, AttentiveProbeSettings, "probe", CLASSIFICATION, tuple(CLASSIFICATION), CLASSIFICATION_HEADLINES
+    attentive_probe,
+    AttentiveProbeSettings,
+    "probe",
+    CLASSIFICATION,
+    tuple(CLASSIFICATION),
+    CLASSIFICATION_HEADLINES,
+    validates=True,
 )

@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
+from shared.errors import UserError
 from shared.evaluation.context import Context, Protocol, Result
 from shared.evaluation.scoring import score_rows
+from shared.statistics.metrics import Array
 
 
 def clusters(context: Context) -> Result:
     """Labels as clusters (as the seed did) and k-means against labels, on the test records with exactly one label."""
     from shared.statistics.clusters import cluster_intervals, cluster_values, difference_clusters
 
-    test, config = context.split.test, context.config
-    labels, patients = context.labels[test], context.patients[test]
-    values, counts = {}, {}
-    for row, embeddings in context.rows.items():
-        values[row], counts[row] = cluster_values(
-            embeddings[test], labels, patients, num_resamples=config.resamples, seed=config.seed
+    config = context.config
+
+    def score(row: str, positions: Array) -> tuple[dict[str, Array], dict[str, int]]:
+        labels, patients = context.labels[positions], context.patients[positions]
+        return cluster_values(
+            context.rows[row][positions], labels, patients, num_resamples=config.resamples, seed=config.seed
         )
+
+    values, counts = {}, {}
+    for row in context.rows:
+        values[row], counts[row] = score(row, context.split.test)
     result = score_rows(
         context,
         values,
         lambda row: cluster_intervals(values[row], counts[row]),
         lambda row, baseline: difference_clusters(values[row], values[baseline], counts[row]),
     )
+    labels = context.labels[context.split.test]
     single = int((labels.sum(axis=1) == 1).sum())
-    result.notes = [f"{single} of {len(test)} test records have exactly one label and take part"]
+    result.notes = [f"{single} of {len(labels)} test records have exactly one label and take part"]
+    try:
+        result.validation = {row: cluster_intervals(*score(row, context.split.val)) for row in context.rows}
+    except UserError as error:
+        result.notes.append(f"clusters: no scores on the validation records: {error}")
     return result
 
 
@@ -42,4 +53,5 @@ CLUSTERS = Protocol(
     titles=TITLES,
     main=tuple(TITLES),
     headlines=("labels/silhouette", "labels/davies_bouldin", "labels/calinski_harabasz", "kmeans/nmi"),
+    validates=True,
 )

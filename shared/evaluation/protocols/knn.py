@@ -46,5 +46,7 @@ def _knn(context: Context, metric: str) -> Result:
     return score_predictions(context, predictions)
 
 
-KNN = Protocol(knn, KNNSettings, "knn", CLASSIFICATION, tuple(CLASSIFICATION), CLASSIFICATION_HEADLINES)
-KNN_COSINE = Protocol(knn_cosine, KNNSettings, "knn", CLASSIFICATION, tuple(CLASSIFICATION), CLASSIFICATION_HEADLINES)
+KNN = Protocol(knn, KNNSettings, "knn", CLASSIFICATION, tuple(CLASSIFICATION), CLASSIFICATION_HEADLINES, validates=True)
+KNN_COSINE = Protocol(
+    knn_cosine, KNNSettings, "knn", CLASSIFICATION, tuple(CLASSIFICATION), CLASSIFICATION_HEADLINES, validates=True
+)

@@ -38,7 +38,7 @@ def linear_probe(context: Context) -> Result:
     empty = [c for c, n in zip(context.task.classes, labels[split.train].sum(axis=0), strict=True) if n == 0]
     if empty:
         notes.append(f"linear probe: no training record has {', '.join(empty)}; predicted as a constant")
-    result = score_predictions(context, predictions)
+    result = score_predictions(context, predictions, chosen="the probe's l2")
     result.notes += notes
     return result
 
@@ -60,5 +60,11 @@ def fit_row(context: Context, embeddings: Array, train: Array) -> LinearProbe:
 
 
 LINEAR_PROBE = Protocol(
-    linear_probe, LinearProbeSettings, "probe", CLASSIFICATION, tuple(CLASSIFICATION), CLASSIFICATION_HEADLINES
+    linear_probe,
+    LinearProbeSettings,
+    "probe",
+    CLASSIFICATION,
+    tuple(CLASSIFICATION),
+    CLASSIFICATION_HEADLINES,
+    validates=True,
 )

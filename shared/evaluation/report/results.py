@@ -14,6 +14,7 @@ from shared.config import to_yaml
 from shared.evaluation.context import RANDOM, Context, Picture, Result
 from shared.evaluation.protocols import PROTOCOLS
 from shared.evaluation.report.page import difference_columns, format_interval, scores_table, write_report
+from shared.evaluation.validation import VALIDATION_FILE, describe_validation
 from shared.plots.embeddings import plot_embeddings
 from shared.plots.scores import plot_scores
 from shared.statistics.interval import Interval
@@ -47,6 +48,8 @@ def write_results(
     write_predictions(context, results)
     write_summary(context, results, notes, name)
     write_metrics(out / "metrics.json", results, name)
+    validated = {protocol: Result(result.validation) for protocol, result in results.items() if result.validation}
+    write_metrics(out / VALIDATION_FILE, validated, name)
     write_gain(out / "gain.json", results)
     scores_table(results).to_csv(out / "metrics.csv", index=False)
     drawn = [*draw_figures(context, results, name), *(f for r in results.values() for f in r.figures)]
@@ -114,6 +117,7 @@ def write_summary(context: Context, results: Mapping[str, Result], notes: Sequen
         "seed": config.seed,
         "min_positives": config.min_positives,
         "store": context.store.fingerprint,
+        "validation": describe_validation(context),
         "notes": list(notes),
     }
     (context.out / "summary.json").write_text(json.dumps(summary, indent=1))

@@ -212,6 +212,10 @@ def test_early_stopping_keeps_the_best_epoch(synthetic_store: Path, tmp_path: Pa
     epochs = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     best = int(np.argmax([line["val_auroc"] for line in epochs])) + 1
     assert len(epochs) == best + 2 < 12
+    validation = json.loads((out / "evaluation" / "metrics_val.json").read_text())["finetune"]["auroc_macro"]
+    assert (
+        validation["value"] == pytest.approx(epochs[best - 1]["val_auroc"]) and validation["optimistic"] == "the epoch"
+    )
 
 
 def test_overwriting_a_run_reports_anew(synthetic_store: Path, tmp_path: Path) -> None:

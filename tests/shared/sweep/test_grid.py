@@ -1,18 +1,14 @@
-"""Sweeps: the grid and its names, which program runs the points, running points, what fails, Slurm, and the table at the end."""
+"""The grid of a sweep: values, names, which program runs the points, and command lines that are no sweep."""
 
 from __future__ import annotations
 
-import json
-import os
-import stat
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
-import shared.sweep
 from shared.errors import UserError
-from shared.sweep import execute, main, parse, run_here, split_values
+from shared.sweep.__main__ import main
+from shared.sweep.grid import OWN, parse, split_values
 
 
 @pytest.mark.parametrize(
@@ -85,75 +81,6 @@ def test_bad_sweeps(tmp_path: Path) -> None:
         main(["configs/st_mem/pretrain.yaml", "optim.lr=1,2", f"out={tmp_path}", "point=5"])
 
 
-def test_each_point_gets_one_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[str | None] = []
-
-    def note(_command: object, _log: Path, gpu: str | None) -> bool:
-        seen.append(gpu)
-        return False
-
-    monkeypatch.setenv("GPUS", "0,3")
-    monkeypatch.setattr(shared.sweep, "execute", note)
-    sweep = parse(["configs/st_mem/pretrain.yaml", "optim.lr=1,2,3,4", f"out={tmp_path}"])
-    for name in map(sweep.name, sweep.points):
-        (tmp_path / "logs").mkdir(exist_ok=True)
-        (tmp_path / "logs" / f"{name}.txt").write_text("broken\n")
-    assert not run_here(sweep)
-    assert len(seen) == 4 and set(seen) <= {"0", "3"}
-
-
-def test_the_gpu_reaches_the_process(tmp_path: Path) -> None:
-    log = tmp_path / "log.txt"
-    assert execute(["bash", "-c", "echo gpu=$CUDA_VISIBLE_DEVICES"], log, "3")
-    assert "gpu=3" in log.read_text()
-    assert not execute(["false"], log, None)
-
-
-def test_slurm_gets_an_array_and_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fake = tmp_path / "bin" / "sbatch"
-    fake.parent.mkdir()
-    fake.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" "--" >> {tmp_path}/calls\necho 77\n')
-    fake.chmod(fake.stat().st_mode | stat.S_IXUSR)
-    monkeypatch.setenv("PATH", f"{fake.parent}:{os.environ['PATH']}")
-    main(["configs/st_mem/pretrain.yaml", "optim.lr=1,2,3", f"out={tmp_path / 'sweep'}", "slurm=--gres gpu:1"])
-    array, table, _ = (tmp_path / "calls").read_text().split("--\n")
-    assert "--array=0-2" in array.splitlines() and {"--gres", "gpu:1"} <= set(array.splitlines())
-    assert "optim.lr=1,2,3" in array and "point=$SLURM_ARRAY_TASK_ID" in array and "slurm=" not in array
-    assert "--dependency=afterany:77" in table.splitlines() and "table=true" in table
-
-
-def test_sweep_of_a_pretraining_ends_in_a_table(
-    synthetic_store: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    """Two settings train and are evaluated, a third fails by its value; the same command does not train again."""
-    config, evaluation = tmp_path / "mine.yaml", tmp_path / "inference.yaml"
-    config.write_text(
-        f"program: st_mem_modified.pretrain\nrun: {{out: unused}}\ndata: {{store: {synthetic_store}}}\n"
-        "model: {size: tiny, embed_dim: 16, depth: 1, num_heads: 1, head_dim: 16, decoder_dim: 16, decoder_heads: 1,\n"
-        "  input: {num_samples: 450}}\noptim: {epochs: 1, batch_size: 80, warmup_epochs: 0}\n"
-    )
-    evaluation.write_text(
-        f"store: {synthetic_store}\ntask: superclass\nresamples: 20\nmin_positives: 1\nknn: {{k: 5}}\n"
-    )
-    argv = [str(config), "model.mask_ratio=0.5,0.7,7", f"evaluate={evaluation}", f"out={tmp_path / 'sweep'}"]
-    with pytest.raises(SystemExit) as exit_info:
-        main(argv)
-    assert exit_info.value.code == 1
-    text = capfd.readouterr().out
-    assert "mask_ratio=7: FAILED" in text and "less than 1" in text
-    table = pd.read_csv(tmp_path / "sweep" / "compare" / "comparison.csv")
-    assert {"ST-MEM (mask_ratio=0.5)", "ST-MEM (mask_ratio=0.7)"} <= set(table.row)
-    assert json.loads((tmp_path / "sweep" / "sweep.json").read_text())["axes"]["model.mask_ratio"] == [
-        "0.5",
-        "0.7",
-        "7",
-    ]
-    trained = (tmp_path / "sweep" / "mask_ratio=0.5" / "log.jsonl").read_text()
-    with pytest.raises(SystemExit):
-        main(argv)
-    assert (tmp_path / "sweep" / "mask_ratio=0.5" / "log.jsonl").read_text() == trained
-
-
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
@@ -164,6 +91,8 @@ def test_sweep_of_a_pretraining_ends_in_a_table(
         (["optim.lr=1,2", "point=one"], "point one of a sweep of 2 points"),
         (["optim.lr=1,2", "point=2"], "point 2 of a sweep of 2 points"),
         (["optim.lr=1,2", "slurm='"], "slurm=.*No closing quotation"),
+        (["optim.lr=1,2", "show_test=yes"], "show_test=yes: expected true or false"),
+        (["optim.lr=1,2", "table=1"], "table=1: expected true or false"),
         (["optim.lr=" + ",".join(["1" * 300, "2"])], "Vary fewer keys"),
         ([f"k{i}=1,2" for i in range(64)], "more than 1000: give fewer values"),
         (["optim.lr=1,2", "out=" + "x" * 300], "is no path"),
@@ -173,3 +102,10 @@ def test_broken_arguments(argv: list[str], message: str, tmp_path: Path) -> None
     out = [] if argv[-1].startswith("out=") else [f"out={tmp_path}"]
     with pytest.raises(UserError, match=message):
         main(["configs/st_mem/pretrain.yaml", *argv, *out])
+
+
+def test_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["--help"])
+    shown = capsys.readouterr().out
+    assert {"choose", "show_test", "slurm", "point", "table", "out", "evaluate"} == set(OWN)
+    assert all(f"\n{name}=…  " in shown for name in OWN)
