@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from shared.errors import UserError
 from shared.files import hold, is_held
 from shared.optim import OptimConfig, make_schedule
 from shared.run import Run, RunConfig
-from shared.run_record import PACKAGES, read_record
+from shared.run_record import PACKAGES, RunRecord, read_record
 
 
 class Toy(Section):
@@ -241,8 +242,20 @@ def test_provenance_has_an_entry_for_each_start(tmp_path: Path) -> None:
     assert (second["first_step"], second["last_step"]) == (3, 6)
     assert second["parameters"] == 10 and second["seed"] == 0 and second["precision"] == "fp32"
     assert second["packages"].keys() == set(PACKAGES) and second["packages"]["numpy"] == np.__version__
-    assert second["ecg_per_second"] == pytest.approx(3 * 4 / second["seconds"], rel=0.1)
+    assert second["ecg_per_second"] > 0
     commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=REPO_ROOT, capture_output=True, text=True).stdout.strip()
     assert second["commit"] == (commit or None) and second["dirty"] in (True, False, None)
     newest = newest_checkpoint(tmp_path)
     assert newest is not None and read_weights(newest / "model.safetensors")[1] == "toy"
+
+
+def test_speed_is_of_the_steps_of_this_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = RunConfig(out=tmp_path, device="cpu")
+    resolved = Toy(run=config, optim=OptimConfig(batch_size=4))
+    clock = iter((0.0, 100.0, 110.0))  # started, the model made, ended
+    monkeypatch.setattr("shared.run_record.time", SimpleNamespace(monotonic=lambda: next(clock)))
+    record = RunRecord(tmp_path, resolved, torch.device("cpu"), world_size=1)
+    record.describe(nn.Linear(4, 2), first_step=30)
+    record.close(80, None)
+    (entry,) = read_record(tmp_path)
+    assert (entry["seconds"], entry["ecg_per_second"]) == (10.0, 50 * 4 / 10)
