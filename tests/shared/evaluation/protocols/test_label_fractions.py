@@ -11,7 +11,7 @@ from shared.errors import UserError
 from shared.evaluation.conditions import score_conditions
 from shared.evaluation.context import RANDOM
 from shared.evaluation.protocols.label_fractions import draw_shares, label_fractions, share_name
-from shared.evaluation.report.page import metric_title
+from shared.evaluation.report.tables import metric_title
 from tests.shared.evaluation.contexts import NAME, make_context, make_store, truth_and_noise
 
 

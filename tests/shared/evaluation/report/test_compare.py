@@ -11,7 +11,8 @@ import pytest
 
 from shared.errors import UserError
 from shared.evaluation.report.compare import compare, main
-from shared.plots.scores import frequent_classes, plot_conditions, plot_confusion
+from shared.plots.predictions import frequent_classes, plot_confusion
+from shared.plots.scores import plot_conditions
 from tests.shared.evaluation.test_evaluate import Statistics, run
 
 
