@@ -74,7 +74,7 @@ def plot_ecg(
     if legend:
         handles = [Line2D([], [], color=TRACE, lw=1, label="ECG"), Line2D([], [], color=MODEL, lw=1.4, label=legend)]
         figure.legend(handles=handles, loc="lower left", ncols=2, fontsize=8, frameon=False)
-        figure.text(0.99, 0.012, "25 mm/s, 10 mm/mV", fontsize=8, ha="right")
+    figure.text(0.99, 0.012, "25 mm/s, 10 mm/mV", fontsize=8, ha="right")
     save(figure, path)
 
 
@@ -94,7 +94,7 @@ def _paper(
     per_column = -(-num_leads // columns)
     rows_of = [range(c * per_column, min((c + 1) * per_column, num_leads)) for c in range(columns)]
     millivolts = np.ceil(2 * max(room[list(rows)].sum() for rows in rows_of)) / 2  # whole large squares
-    foot = 12 if footer else 4
+    foot = 12 if footer else 8
     width, height = columns * (25 * seconds + 4) + 2, millivolts * 10 + foot + 10  # mm
     figure = Figure(figsize=(width * MM, height * MM))
     figure.suptitle(title, fontsize=10, x=0.01, ha="left", y=1 - 3 / height)

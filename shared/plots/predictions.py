@@ -90,7 +90,7 @@ def plot_confusion(
     if len(shown) < 2:
         return False
     kept = np.isin(labels, shown)
-    figure, grid = _panels(len(rows), 1.6 + 0.5 * len(shown), title)
+    figure, grid = _panels(len(rows), 1.5 + 0.42 * len(shown), title)
     names = [classes[c] for c in shown]
     for axes, (row, scores) in zip(grid, rows.items(), strict=True):
         answers = np.array(shown)[scores[single][kept][:, shown].argmax(axis=1)]

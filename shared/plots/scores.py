@@ -49,6 +49,11 @@ def plot_overview(
         axes.tick_params(labelsize=9, left=False)
         for side in ("top", "right", "left"):
             axes.spines[side].set_visible(False)
+    # Scores of a kind stand on one scale.
+    of_chance = [axes for axes, title in zip(grid, panels_of, strict=True) if title in chance]
+    ends = np.array([axes.get_xlim() for axes in of_chance]).reshape(-1, 2)
+    for axes in of_chance:
+        axes.set_xlim(ends[:, 0].min(), ends[:, 1].max())
     grid[0].set_yticks(range(len(rows)), rows, fontsize=10)
     grid[0].set_ylim(len(rows) - 0.5, -0.5)
     for text, row in zip(grid[0].get_yticklabels(), rows, strict=True):
@@ -103,11 +108,10 @@ def plot_scores(
     some = next(iter(next(iter(results.values())).values()))
     metrics = ["auroc_macro", *(f"auroc/{c}" for c in classes if f"auroc/{c}" in some)][:25]
     names = ["macro", *(m.removeprefix("auroc/") for m in metrics[1:])]
-    figure = Figure(
-        figsize=(max(5.0, 0.75 * len(metrics) + 1.5) * min(len(results), 2), 3.6 * -(-len(results) // 2)),
-        layout="constrained",
-    )
-    grid = panels(figure, len(results), min(len(results), 2), sharey=True)
+    columns = min(len(results), 3 if len(metrics) < 8 else 2)
+    width = max(4.2, 0.12 * len(metrics) * max(4, len(next(iter(results.values())))) + 1.2)
+    figure = Figure(figsize=(width * columns, 3.6 * -(-len(results) // columns)), layout="constrained")
+    grid = panels(figure, len(results), columns, sharey=True)
     for axes, (protocol, rows) in zip(grid, results.items(), strict=True):
         colours = colours_of(rows, muted)
         for i, (row, scores) in enumerate(rows.items()):
@@ -122,8 +126,9 @@ def plot_scores(
         axes.axvline(0.5, color="#cccccc", lw=0.8)
         axes.set_xticks(range(len(metrics)), names, rotation=0 if len(metrics) < 9 else 60, fontsize=9)
         axes.set_title(protocol.replace("_", " "), fontsize=11)
-        axes.set_ylabel("AUROC", fontsize=9)
         axes.set_ylim(top=1.02)
+    for axes in grid[::columns]:
+        axes.set_ylabel("AUROC", fontsize=9)
     legend_below(figure, grid[0])
     save(figure, path)
 

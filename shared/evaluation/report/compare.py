@@ -23,8 +23,8 @@ from shared.evaluation.protocols import PROTOCOLS
 from shared.evaluation.report.figures import draw_overview, draw_per_class, draw_predictions
 from shared.evaluation.report.page import Part, write_report
 from shared.evaluation.report.tables import (
+    heading,
     main_table,
-    protocol_title,
     scores_table,
     tables_of,
     to_latex,
@@ -230,7 +230,7 @@ def comparison_parts(
             shown = [Picture(path, f"{known.curve[0]} of all runs, 95 % intervals.")]
         if len(parts) == 1:
             drawn, shown = [], [*shown, *drawn]
-        parts.append(Part(protocol_title(protocol), tables_of(result), shown, more=drawn))
+        parts.append(Part(heading(protocol), tables_of(result), shown, more=drawn))
     per_class = draw_per_class(folder, results, classes)
     parts.append(Part("Per class", figures=[per_class] if per_class else []))
     stored = [

@@ -71,14 +71,14 @@ def draw_mistakes(context: Context, protocol: str, row: str, scores: np.ndarray)
         record = store.records.iloc[index]
         labels = ", ".join(c for c, has in zip(classes, truth[mistake.record], strict=True) if has) or "no label"
         score = scores[mistake.record, mistake.label]
-        wrong = "which it does not have" if score > 0.5 else "which it has"
+        wrong = "not one of its labels" if score > 0.5 else "though it is one of its labels"
         path = context.out / "figures" / f"mistake_{number}.png"
         name = f"record {record.record}" + (f", segment {record.segment}" if record.segment else "")
         said = f"{classes[mistake.label]} {score:.2f}"
         title = f"{name}: labelled {labels}, scored {said}"
         plot_ecg(path, store[index] * store.scale, fs=store.fs, leads=store.leads, title=title)
         caption = (
-            f"{name} (patient {record.patient}), labelled {labels}: {protocol_title(protocol)} of {row} gives {said}, "
+            f"{name} (patient {record.patient}), labelled {labels}: {protocol_title(protocol)} of {row} scores {said}, "
             f"{wrong}. All scores: {_listed(classes, scores[mistake.record])}."
         )
         pictures.append(Picture(path, caption[0].upper() + caption[1:]))

@@ -28,7 +28,7 @@ class Part:
         tables: shown first.
         figures: then these.
         text: a line below the heading.
-        more: figures behind a click.
+        more, more_tables: what is behind a click.
         figures_first: a figure before the tables.
         compact: a table that a telephone shows without scrolling: few columns.
     """
@@ -38,6 +38,7 @@ class Part:
     figures: Sequence[Picture] = ()
     text: str = ""
     more: Sequence[Picture] = ()
+    more_tables: Sequence[Table] = ()
     figures_first: bool = False
     compact: bool = False
 

@@ -21,9 +21,9 @@ from shared.evaluation.report.tables import (
     class_table,
     difference_columns,
     format_interval,
+    heading,
     is_random,
     main_table,
-    protocol_title,
     scores_table,
     tables_of,
 )
@@ -167,17 +167,16 @@ def report_parts(context: Context, results: Mapping[str, Result], name: str, fig
     mistakes: list[Picture] = []
     leading = next((p for p, r in ordered.items() if name in r.predictions), None)
     for protocol, result in ordered.items():
-        tables, drawn = tables_of(result), []
+        tables, drawn, by_class = tables_of(result), [], []
         if name in result.predictions:
-            tables.append(table_of_classes(context, result, name))
+            by_class = [table_of_classes(context, result, name)]
             truth = context.labels[context.split.test]
             drawn = draw_predictions(folder, protocol, truth, result.predictions, context.task.classes)
         if protocol == leading:
             mistakes = draw_mistakes(context, protocol, name, result.predictions[name])
-            drawn, shown = [], [*drawn, *result.figures]
+            parts.append(Part(heading(protocol), [*tables, *by_class], [*drawn, *result.figures]))
         else:
-            shown = result.figures
-        parts.append(Part(protocol_title(protocol), tables, shown, more=drawn))
+            parts.append(Part(heading(protocol), tables, result.figures, more=drawn, more_tables=by_class))
     per_class = draw_per_class(folder, ordered, context.task.classes)
     text = "Test records with the most confidently wrong score, one of each patient, as stored. Wrong labels show here too."
     parts += [

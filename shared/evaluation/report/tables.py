@@ -18,8 +18,8 @@ MAIN = tuple(dict.fromkeys(metric for protocol in PROTOCOLS.values() for metric 
 HEADLINES = tuple(dict.fromkeys(metric for protocol in PROTOCOLS.values() for metric in protocol.headlines))
 """What is printed of results that have some of them, and stands in the caption of a gain."""
 UNRANKED = frozenset(metric for protocol in PROTOCOLS.values() for metric in protocol.unranked)
-PER_CLASS = {"auroc": "AUROC", "auprc": "AUPRC", "f1": "F1", "sensitivity_at_95": "sensitivity", "ece": "calibration"}
-"""Groups of metrics that are one class's: `auroc/MI`."""
+PER_CLASS = ("auroc", "auprc", "f1", "sensitivity_at_95", "ece")
+"""Groups of metrics that are one class's: `auroc/MI` is of the kind of `auroc_macro`."""
 MOST_COLUMNS = 4
 """Of the main table: what a telephone shows without scrolling."""
 
@@ -73,7 +73,8 @@ def direction(metric: str) -> int:
     base = metric.partition("@")[0]
     title = TITLES.get(base) or TITLES.get(base.rpartition("/")[2])
     if title is None or UNRANKED & {base, base.rpartition("/")[2]}:
-        return 1 if base.partition("/")[0] in PER_CLASS and "ece" not in base else 0
+        group, slash, _ = base.partition("/")
+        return direction(f"{group}_macro") if slash and group in PER_CLASS else 0
     return -1 if "↓" in title else 1
 
 
@@ -139,7 +140,8 @@ def class_table(scores: Scores, gains: Scores, classes: Sequence[str], counts: S
     for name, count in zip(classes, counts, strict=True):
         cells = [_cell(f"{g}/{name}", scores, gains) for g in groups]
         lines.append(Line(name, "run", (Cell(None, text=str(count)), *cells)))
-    return Table("Class by class", ("test records", *(PER_CLASS[g] for g in groups)), tuple(lines))
+    columns = (TITLES[f"{g}_macro"].replace(" macro", "") for g in groups)
+    return Table("Class by class", ("test records", *columns), tuple(lines))
 
 
 def _table(title: str, columns: Sequence[tuple[str, str]], result: Result) -> Table:
@@ -255,6 +257,12 @@ def _escape(text: str) -> str:
 def protocol_title(protocol: str) -> str:
     """`linear_probe` is "linear probe", `knn` is "kNN"."""
     return protocol.replace("_", " ").replace("knn", "kNN")
+
+
+def heading(protocol: str) -> str:
+    """`linear_probe` is "Linear probe"."""
+    title = protocol_title(protocol)
+    return title if title.startswith("k") else title[0].upper() + title[1:]
 
 
 def metric_title(metric: str) -> str:
