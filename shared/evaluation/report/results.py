@@ -170,13 +170,13 @@ def report_parts(context: Context, results: Mapping[str, Result], name: str, fig
         tables, drawn, by_class = tables_of(result), [], []
         if name in result.predictions:
             by_class = [table_of_classes(context, result, name)]
+        if protocol == leading:
             truth = context.labels[context.split.test]
             drawn = draw_predictions(folder, protocol, truth, result.predictions, context.task.classes)
-        if protocol == leading:
             mistakes = draw_mistakes(context, protocol, name, result.predictions[name])
             parts.append(Part(heading(protocol), [*tables, *by_class], [*drawn, *result.figures]))
         else:
-            parts.append(Part(heading(protocol), tables, result.figures, more=drawn, more_tables=by_class))
+            parts.append(Part(heading(protocol), tables, result.figures, more_tables=by_class))
     per_class = draw_per_class(folder, ordered, context.task.classes)
     text = "Test records with the most confidently wrong score, one of each patient, as stored. Wrong labels show here too."
     parts += [
