@@ -16,6 +16,11 @@ MOST_CLASSES = 12
 """More classes than this make unreadable panels; the most frequent ones are drawn."""
 
 
+PANELS = 3
+"""Side by side; more go on further lines."""
+UNIT_TICKS = {0.0: "0", 0.5: "0.5", 1.0: "1"}
+
+
 def frequent_classes(truth: np.ndarray) -> list[int]:
     """Classes `[C]` that have both positives and negatives, at most `MOST_CLASSES`, in their own order."""
     counts = truth.sum(axis=0)
@@ -25,11 +30,22 @@ def frequent_classes(truth: np.ndarray) -> list[int]:
 
 def _panels(count: int, side: float, title: str) -> tuple[Figure, list[Axes]]:
     """A figure with `count` square panels of `side` inches, three in a row."""
-    columns = min(3, count)
+    columns = min(PANELS, count)
     lines = -(-count // columns)
     figure = Figure(figsize=(side * columns + 0.6, side * lines + 0.6), layout="constrained")
     figure.suptitle(title, fontsize=12)
     return figure, panels(figure, count, columns)
+
+
+def _unit_square(grid: Sequence[Axes], xlabel: str, ylabel: str) -> None:
+    """Axes from 0 to 1 with few ticks, written at the outer panels only."""
+    for i, axes in enumerate(grid):
+        axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), aspect="equal")
+        lowest, leftmost = i + PANELS >= len(grid), i % PANELS == 0
+        for is_outer, set_ticks in ((lowest, axes.set_xticks), (leftmost, axes.set_yticks)):
+            set_ticks([*UNIT_TICKS], [text if is_outer else "" for text in UNIT_TICKS.values()], fontsize=9)
+        axes.set_xlabel(xlabel if lowest else "", fontsize=9)
+        axes.set_ylabel(ylabel if leftmost else "", fontsize=9)
 
 
 def plot_roc(
@@ -62,9 +78,7 @@ def plot_roc(
             axes.text(0.97, 0.05 + 0.075 * (len(rows) - 1 - i), text, color=colour, fontsize=9, ha="right")
         axes.plot((0, 1), (0, 1), color="#888888", ls="--", lw=0.8)
         axes.set_title(f"{classes[c]} ({int(truth[:, c].sum())} of {len(truth)})", fontsize=10)
-        axes.set_xlabel("1 − specificity", fontsize=9)
-        axes.set_ylabel("sensitivity", fontsize=9)
-        axes.set_aspect("equal")
+    _unit_square(grid, "1 − specificity", "sensitivity")
     legend_below(figure, grid[0])
     save(figure, path)
 
@@ -167,12 +181,8 @@ def plot_calibration(
             lw, ms = (1.0, 3.0) if row in muted else (1.5, 4.5)
             axes.errorbar(mean, share, errors, fmt="o-", lw=lw, ms=ms, elinewidth=0.8, color=colours[row], label=row)
         axes.plot((0, 1), (0, 1), color="#888888", ls="--", lw=0.8)
-        axes.set_xlim(-0.03, 1.03)
-        axes.set_ylim(-0.03, 1.03)
         axes.set_title(f"{classes[c]} ({int(truth[:, c].sum())} of {len(truth)})", fontsize=10)
-        axes.set_xlabel("mean score", fontsize=9)
-        axes.set_ylabel("share of positives", fontsize=9)
-        axes.set_aspect("equal")
+    _unit_square(grid, "mean score", "share of positives")
     legend_below(figure, grid[0])
     save(figure, path)
     return True
