@@ -18,8 +18,8 @@ matplotlib.use("Agg")
 matplotlib.rcParams |= {"figure.constrained_layout.h_pad": 0.09, "figure.constrained_layout.w_pad": 0.07}
 
 DPI = 130
-# Okabe and Ito's palette: distinguishable with colour-blind eyes.
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#000000")
+# Okabe and Ito's palette, distinguishable with colour-blind eyes; its yellow is darker here, to be seen on white.
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000", "#C9B900")
 
 
 GREYS = ("#7d8590", "#a3abb5", "#c3c9d0")

@@ -126,8 +126,12 @@ def plot_confusion(
     return True
 
 
-CALIBRATION_GROUPS = 8
-"""Points of a calibration curve at most, each of about as many records."""
+CALIBRATION_GROUPS, LEAST_RECORDS = 8, 20
+"""Points of a calibration curve at most, and about how many records each stands for at least."""
+
+
+MOST_BARS = 3
+"""Runs whose calibration is drawn with intervals; those of more would hide each other."""
 
 
 def calibration_curve(truth: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -140,7 +144,8 @@ def calibration_curve(truth: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray
     Returns:
         mean score, share of positives, number of records, each `[groups]`, by rising score.
     """
-    edges = np.unique(np.quantile(scores, np.linspace(0, 1, CALIBRATION_GROUPS + 1)[1:-1]))
+    groups = int(np.clip(len(scores) // LEAST_RECORDS, 2, CALIBRATION_GROUPS))
+    edges = np.unique(np.quantile(scores, np.linspace(0, 1, groups + 1)[1:-1]))
     group = np.searchsorted(edges, scores, side="right")
     counts = np.bincount(group)
     filled = counts > 0
@@ -179,7 +184,8 @@ def plot_calibration(
             low, high = wilson_interval(share, counts)
             errors = np.clip([share - low, high - share], 0, None)
             lw, ms = (1.0, 3.0) if row in muted else (1.5, 4.5)
-            axes.errorbar(mean, share, errors, fmt="o-", lw=lw, ms=ms, elinewidth=0.8, color=colours[row], label=row)
+            bars = errors if len(rows) <= MOST_BARS else None
+            axes.errorbar(mean, share, bars, fmt="o-", lw=lw, ms=ms, elinewidth=0.8, color=colours[row], label=row)
         axes.plot((0, 1), (0, 1), color="#888888", ls="--", lw=0.8)
         axes.set_title(f"{classes[c]} ({int(truth[:, c].sum())} of {len(truth)})", fontsize=10)
     _unit_square(grid, "mean score", "share of positives")

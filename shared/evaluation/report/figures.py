@@ -9,7 +9,7 @@ import numpy as np
 
 from shared.evaluation.context import Picture, Result
 from shared.evaluation.report.tables import MOST_COLUMNS, headline, is_random, metric_title, protocol_title
-from shared.plots.predictions import plot_calibration, plot_confusion, plot_roc
+from shared.plots.predictions import MOST_BARS, plot_calibration, plot_confusion, plot_roc
 from shared.plots.scores import plot_overview, plot_scores
 
 
@@ -59,7 +59,8 @@ def draw_predictions(
     figures = [Picture(path, f"ROC curves of {name}, test records; numbers are areas.")]
     path = folder / f"calibration_{protocol}.png"
     if plot_calibration(path, truth, rows, classes, f"Calibration, {name}", muted):
-        caption = "groups of records of similar score, 95 % intervals of the share; on the dashed line scores are probabilities"
+        bars = ", with 95 % intervals of the share" if len(rows) <= MOST_BARS else ""
+        caption = f"groups of records of similar score{bars}; on the dashed line scores are probabilities"
         figures.append(Picture(path, f"Calibration of {name}: {caption}."))
     path = folder / f"confusion_{protocol}.png"
     if plot_confusion(path, truth, rows, classes, f"Confusion, {name}"):

@@ -22,6 +22,8 @@ PER_CLASS = ("auroc", "auprc", "f1", "sensitivity_at_95", "ece")
 """Groups of metrics that are one class's: `auroc/MI` is of the kind of `auroc_macro`."""
 MOST_COLUMNS = 4
 """Of the main table: what a telephone shows without scrolling."""
+MOST_DIFFERENCES = 2
+"""Lines of differences between runs in the main table; more stand in the tables of the protocols."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,8 @@ def main_table(results: Mapping[str, Result]) -> Table | None:
     if not parts:
         return None
     kinds = {line.name: line.kind for part in parts for line in part.lines}
+    if list(kinds.values()).count("difference") > MOST_DIFFERENCES:
+        kinds = {name: kind for name, kind in kinds.items() if kind != "difference"}
     cells = [{line.name: line.cells[0] for line in part.lines} for part in parts]
     lines = [Line(name, kind, tuple(of.get(name, Cell(None)) for of in cells)) for name, kind in kinds.items()]
     return Table("", tuple(part.columns[0] for part in parts), tuple(lines))
