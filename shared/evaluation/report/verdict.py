@@ -146,32 +146,37 @@ def merge_notes(said: Iterable[tuple[str, Sequence[str], Sequence[str]]]) -> lis
             text = note if row is None else note.replace(f" of {row}:", ":")
             spoken = groups.setdefault((NUMBER.sub("\0", text), row is not None), [])
             spoken.append((name if row is None else rows[row], NUMBER.findall(text)))
-    merged = []
-    for (skeleton, of_row), spoken in groups.items():
-        everybody = not of_row and len({speaker for speaker, _ in spoken}) == len(runs)
-        merged += _fill(skeleton, spoken, everybody)
-    return merged
+    return [
+        text
+        for (skeleton, of_row), spoken in groups.items()
+        for text in _fill(skeleton, spoken, everybody=0 if of_row else len(runs))
+    ]
 
 
-def _fill(skeleton: str, spoken: Sequence[tuple[str, list[str]]], everybody: bool) -> list[str]:
-    """One sentence with the numbers that all share, and each one's own where one place differs; else one per reading."""
+def _fill(skeleton: str, spoken: Sequence[tuple[str, list[str]]], everybody: int) -> list[str]:
+    """One sentence with each one's own number where one place differs; else one for each set of numbers.
+
+    Args:
+        skeleton: the sentence with its numbers taken out.
+        spoken: who said it, and the numbers.
+        everybody: how many speakers are all, who need not be named.
+    """
     readings: dict[tuple[str, ...], list[str]] = {}
     for speaker, numbers in spoken:
         speakers = readings.setdefault(tuple(numbers), [])
         if speaker not in speakers:
             speakers.append(speaker)
-    columns = list(zip(*readings, strict=True))
-    differing = [i for i, column in enumerate(columns) if len(set(column)) > 1]
-    if len(differing) != 1:
-        return [
-            _put(skeleton, numbers) + ("" if everybody and len(readings) == 1 else f" ({', '.join(speakers)})")
-            for numbers, speakers in readings.items()
-        ]
-    place = differing[0]
-    own = ", ".join(f"{numbers[place]} ({', '.join(speakers)})" for numbers, speakers in readings.items())
-    first = list(next(iter(readings)))
-    first[place] = own
-    return [_put(skeleton, first)]
+    places = [i for i, column in enumerate(zip(*readings, strict=True)) if len(set(column)) > 1]
+    once = sum(map(len, readings.values())) == len({speaker for speaker, _ in spoken})
+    if len(places) == 1 and once:
+        own = (f"{numbers[places[0]]} ({', '.join(speakers)})" for numbers, speakers in readings.items())
+        first = list(next(iter(readings)))
+        first[places[0]] = ", ".join(own)
+        return [_put(skeleton, first)]
+    return [
+        _put(skeleton, numbers) + ("" if len(speakers) == everybody else f" ({', '.join(speakers)})")
+        for numbers, speakers in readings.items()
+    ]
 
 
 def _put(skeleton: str, numbers: Sequence[str]) -> str:
