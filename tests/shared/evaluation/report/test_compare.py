@@ -75,7 +75,7 @@ def test_other_records_are_refused(synthetic_store: Path, two: tuple[Path, Path]
 def test_figures_of_a_comparison(two: tuple[Path, Path], tmp_path: Path) -> None:
     compare([two[0], two[1]], tmp_path)
     for name in ("overview", "roc_knn", "calibration_knn", "confusion_knn", "roc_knn_cosine"):
-        assert (tmp_path / "figures" / f"{name}.png").stat().st_size > 5000
+        assert (tmp_path / "figures" / f"{name}.png").stat().st_size > 1_500
         assert (tmp_path / "figures" / f"{name}.svg").read_text().startswith("<?xml")
     page = (tmp_path / "report.html").read_text()
     assert "ROC curves of kNN" in page and "Confusion matrices of kNN" in page and "Calibration of kNN" in page
