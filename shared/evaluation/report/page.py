@@ -18,6 +18,9 @@ from shared.statistics.interval import Interval
 MOST_OPEN = 14
 """Columns that a part shows at once; more are behind a click."""
 
+SHOWN = 0.78
+"""CSS pixels to a pixel of a picture: letters of a figure are as large as those of a caption, and sharp."""
+
 
 @dataclass(frozen=True)
 class Part:
@@ -46,6 +49,11 @@ class Part:
     def anchor(self) -> str:
         """The address of the part on the page."""
         return re.sub(r"\W+", "-", self.title.lower()).strip("-")
+
+    @property
+    def has_best(self) -> bool:
+        """Whether the tables mark best values."""
+        return any(cell.best for table in self.tables for line in table.lines for cell in line.cells)
 
     @property
     def is_wide(self) -> bool:
@@ -106,7 +114,7 @@ def _minus(text: str) -> str:
 
 
 def _embed(picture: Picture) -> tuple[str, int]:
-    """The picture as the address of its own content, and its width in pixels."""
+    """The picture as the address of its own content, and how wide it is shown at most, in CSS pixels."""
     content = picture.path.read_bytes()
     width = int.from_bytes(content[16:20], "big")  # of the PNG's first chunk
-    return f"data:image/png;base64,{base64.b64encode(content).decode()}", width
+    return f"data:image/png;base64,{base64.b64encode(content).decode()}", round(width * SHOWN)

@@ -140,7 +140,7 @@ def merge_notes(said: Iterable[tuple[str, Sequence[str], Sequence[str]]]) -> lis
     runs = [(name, rows, list(dict.fromkeys(notes))) for name, rows, notes in said]
     groups: dict[tuple[str, bool], list[tuple[str, list[str]]]] = {}
     for name, own, notes in runs:
-        rows = {row: name if row == own[0] else row if len(runs) == 1 else f"{row}, {name}" for row in own}
+        rows = {row: name if row == own[0] else row if len(runs) == 1 else f"{row} of {name}" for row in own}
         for note in notes:
             row = next((row for row in rows if f" of {row}:" in note), None)
             text = note if row is None else note.replace(f" of {row}:", ":")

@@ -107,7 +107,8 @@ def test_a_note_of_several_runs_stands_once_with_whom_it_concerns() -> None:
     ]  # fmt: skip
     assert merge_notes(said) == [
         "30 of 40 test records take part",
-        f"linear probe: l2 = 0.1 (ST-MEM, JEPA (x)), 1 ({RANDOM}, ST-MEM), 1e-05 (histogram of codes, VQ), chosen on validation",
+        f"linear probe: l2 = 0.1 (ST-MEM, JEPA (x)), 1 ({RANDOM} of ST-MEM), 1e-05 (histogram of codes of VQ), "
+        "chosen on validation",
         "only here (ST-MEM)",
         "320 pretraining and 40 test records (VQ)",
     ]
