@@ -9,6 +9,7 @@ import platform
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,13 @@ def surroundings(device: torch.device) -> dict[str, Any]:
         "cuda": torch.version.cuda if device.type == "cuda" else None,
         "threads": torch.get_num_threads(),
     }
+
+
+def say_surroundings(found: Mapping[str, Any]) -> str:
+    """The commit, PyTorch and the device of `surroundings` in a line for a page; `provenance.json` has all."""
+    commit = "no git commit" if found["commit"] is None else f"commit {found['commit'][:10]}"
+    changes = " with changes" if found["dirty"] else ""
+    return f"{commit}{changes}, torch {found['packages']['torch']}, {found['device']}, {found['started']}"
 
 
 def store_fingerprint(store: Path) -> str | None:

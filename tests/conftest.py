@@ -10,9 +10,11 @@ import torch
 
 from shared.config import load_config
 from shared.data.prepare import choose_config, prepare
+from shared.plots import charts
 
 matplotlib.use("Agg")
 torch.set_num_threads(1)
+charts.DPI = 40  # figures of a third of the width: their pixels are most of what they cost
 
 
 @pytest.fixture(scope="session")

@@ -13,8 +13,9 @@ from shared.statistics.interval import Scores
 from shared.statistics.metrics import METRICS, Array, average_classes, check_inputs
 
 CURVE_METRICS = ("auroc_macro", "auprc_macro")
+SPREADS = tuple(f"{m}_std" for m in CURVE_METRICS)
 CONDITION_TITLES = {m: CLASSIFICATION[m] for m in CURVE_METRICS} | {
-    f"{m}_std": f"{CLASSIFICATION[m]}, sd over draws" for m in CURVE_METRICS
+    spread: f"{CLASSIFICATION[m]}, sd over draws" for m, spread in zip(CURVE_METRICS, SPREADS, strict=True)
 }
 Draws = Sequence[np.ndarray]
 """Test scores `[n_test, C]` of one condition, one array per random draw of it."""

@@ -134,11 +134,12 @@ class Protocol:
             `context.config.settings(KNNSettings)`.
         section: the key that its settings stand below in the config; None: they are top-level keys.
         titles: metric to its name on the page. A metric is looked up by its whole name before any `@condition`, then by
-            what follows its last `/`.
+            what follows its last `/`. A ↓ says that lower is better; without it higher is.
         main: the metrics that the page shows of this kind, in order; none: all of them. `metrics.json` has everything.
         headlines: the few of them that are printed at the end, and as the gain over a baseline.
         curve: where there is one score per condition: the title of its curve and what the conditions are.
         validates: whether it scores the validation records too (`Result.validation`), so that a sweep can rank by it.
+        unranked: titled metrics of which neither higher nor lower is better.
     """
 
     run: Callable[[Context], Result]
@@ -149,3 +150,4 @@ class Protocol:
     headlines: tuple[str, ...] = ()
     curve: tuple[str, str] | None = None
     validates: bool = False
+    unranked: tuple[str, ...] = ()

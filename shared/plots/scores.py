@@ -1,115 +1,64 @@
-"""Figures of scores: intervals by class and by condition, ROC curves, confusion matrices."""
+"""Figures of scores with their intervals: all runs at a glance, by class and by condition."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from sklearn.metrics import auc, confusion_matrix, roc_curve
 
-from shared.plots.charts import COLOURS, panels, save
+from shared.plots.charts import GREYS, colours_of, legend_below, panels, save
 from shared.statistics.interval import Interval, Scores
 
-MOST_CLASSES = 12
-"""More classes than this make unreadable panels; the most frequent ones are drawn."""
 
-
-def frequent_classes(truth: np.ndarray) -> list[int]:
-    """Classes `[C]` that have both positives and negatives, at most `MOST_CLASSES`, in their own order."""
-    counts = truth.sum(axis=0)
-    both = np.flatnonzero((counts > 0) & (counts < len(truth)))
-    return sorted(both[np.argsort(-counts[both], kind="stable")][:MOST_CLASSES].tolist())
-
-
-def _panels(count: int, side: float, title: str) -> tuple[Figure, list[Axes]]:
-    """A figure with `count` square panels of `side` inches, three in a row."""
-    columns = min(3, count)
-    lines = -(-count // columns)
-    figure = Figure(figsize=(side * columns + 0.6, side * lines + 0.6), layout="constrained")
-    figure.suptitle(title, fontsize=12)
-    return figure, panels(figure, count, columns)
-
-
-def _legend_below(figure: Figure, axes: Axes) -> None:
-    """One legend below the panels, which all have the same rows; as many columns as their names leave room for."""
-    handles, texts = axes.get_legend_handles_labels()
-    columns = max(1, min(len(texts), int(figure.get_figwidth() / (0.6 + 0.075 * max(map(len, texts))))))
-    figure.legend(handles, texts, loc="outside lower center", ncols=columns, fontsize=9, frameon=False)
-
-
-def plot_roc(path: Path, truth: np.ndarray, rows: Mapping[str, np.ndarray], classes: Sequence[str], title: str) -> None:
-    """ROC curves, one panel per class, one colour per run.
+def plot_overview(
+    path: Path,
+    panels_of: Mapping[str, Mapping[str, Interval]],
+    muted: Collection[str] = (),
+    chance: Collection[str] = (),
+) -> None:
+    """Scores with intervals of all rows at a glance: rows are lines, one panel per score.
 
     Args:
         path: PNG to write.
-        truth: `[n, C]` bool.
-        rows: run to test scores `[n, C]`.
-        classes: names of the columns.
-        title: above the figure.
+        panels_of: title of the score to row to interval; rows keep the order of their first appearance.
+        muted: rows in grey, open circles.
+        chance: titles of the scores for which 0.5 is chance.
     """
-    drawn = frequent_classes(truth)
-    figure, grid = _panels(len(drawn), 3.6, title)
-    for axes, c in zip(grid, drawn, strict=True):
-        for i, (row, scores) in enumerate(rows.items()):
-            far, tpr, _ = roc_curve(truth[:, c], scores[:, c])
-            colour = COLOURS[i % len(COLOURS)]
-            axes.plot(far, tpr, color=colour, lw=1.6, label=row)
-            text = f"{auc(far, tpr):.3f}"
-            axes.text(0.97, 0.05 + 0.075 * (len(rows) - 1 - i), text, color=colour, fontsize=9, ha="right")
-        axes.plot((0, 1), (0, 1), color="#888888", ls="--", lw=0.8)
-        axes.set_title(f"{classes[c]} ({int(truth[:, c].sum())} of {len(truth)})", fontsize=10)
-        axes.set_xlabel("1 − specificity", fontsize=9)
-        axes.set_ylabel("sensitivity", fontsize=9)
-        axes.set_aspect("equal")
-    handles, texts = grid[0].get_legend_handles_labels()
-    figure.legend(handles, texts, loc="outside lower center", ncols=min(len(texts), 3), fontsize=9, frameon=False)
-    save(figure, path)
-
-
-def plot_confusion(
-    path: Path, truth: np.ndarray, rows: Mapping[str, np.ndarray], classes: Sequence[str], title: str
-) -> bool:
-    """Confusion matrices of the records with exactly one label, the highest score being the answer, one panel per run.
-
-    Args:
-        path: PNG to write.
-        truth: `[n, C]` bool.
-        rows: run to test scores `[n, C]`.
-        classes: names of the columns.
-        title: above the figure.
-
-    Returns:
-        Whether there was something to draw: records with one label, of two classes at least.
-    """
-    single = truth.sum(axis=1) == 1
-    labels = truth[single].argmax(axis=1)
-    shown = [c for c in frequent_classes(truth) if (labels == c).any()]
-    if len(shown) < 2:
-        return False
-    kept = np.isin(labels, shown)
-    figure, grid = _panels(len(rows), 1.6 + 0.5 * len(shown), title)
-    names = [classes[c] for c in shown]
-    for axes, (row, scores) in zip(grid, rows.items(), strict=True):
-        answers = np.array(shown)[scores[single][kept][:, shown].argmax(axis=1)]
-        counts = confusion_matrix(labels[kept], answers, labels=shown)
-        shares = counts / counts.sum(axis=1, keepdims=True)
-        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-        for (i, j), share in np.ndenumerate(shares):
-            axes.text(
-                j, i, f"{share:.0%}", ha="center", va="center", fontsize=8, color="white" if share > 0.55 else "black"
+    rows = list(dict.fromkeys(row for scores in panels_of.values() for row in scores))
+    colours, room = colours_of(rows, muted), min(0.072 * max(map(len, rows)), 3.2)
+    figure = Figure(figsize=(room + 2.6 * len(panels_of) + 0.3, 0.36 * len(rows) + 1.0), layout="constrained")
+    grid = figure.subplots(1, len(panels_of), squeeze=False, sharey=True)[0]
+    for axes, (title, scores) in zip(grid, panels_of.items(), strict=True):
+        for y, row in enumerate(rows):
+            if row not in scores:
+                continue
+            value, low, high = (scores[row][key] for key in ("value", "low", "high"))
+            errors = np.clip([[value - low], [high - value]], 0, None)
+            face, size, width = ("white", 5.5, 1.2) if row in muted else (colours[row], 7.0, 2.0)
+            axes.errorbar(
+                value, y, xerr=errors, fmt="o", color=colours[row], capsize=3, mfc=face, ms=size, elinewidth=width
             )
-        axes.set_xticks(range(len(names)), names, rotation=45, ha="right", fontsize=8)
-        axes.set_yticks(
-            range(len(names)), [f"{name} ({n})" for name, n in zip(names, counts.sum(axis=1), strict=True)], fontsize=8
-        )
-        axes.set_xlabel("answer", fontsize=9)
-        axes.set_ylabel("label", fontsize=9)
-        axes.set_title(row, fontsize=10)
+        if title in chance:
+            axes.axvline(0.5, color="#888888", ls="--", lw=0.8)
+        axes.set_title(title, fontsize=10)
+        axes.grid(axis="x", color="#e8e8e8", lw=0.6)
+        axes.set_axisbelow(True)
+        axes.margins(x=0.08)
+        axes.tick_params(labelsize=9, left=False)
+        for side in ("top", "right", "left"):
+            axes.spines[side].set_visible(False)
+    # Scores of a kind stand on one scale.
+    of_chance = [axes for axes, title in zip(grid, panels_of, strict=True) if title in chance]
+    ends = np.array([axes.get_xlim() for axes in of_chance]).reshape(-1, 2)
+    for axes in of_chance:
+        axes.set_xlim(ends[:, 0].min(), ends[:, 1].max())
+    grid[0].set_yticks(range(len(rows)), rows, fontsize=10)
+    grid[0].set_ylim(len(rows) - 0.5, -0.5)
+    for text, row in zip(grid[0].get_yticklabels(), rows, strict=True):
+        text.set_color(GREYS[0] if row in muted else "#1d2530")
     save(figure, path)
-    return True
 
 
 def plot_conditions(path: Path, title: str, xlabel: str, rows: Mapping[str, Scores]) -> bool:
@@ -143,7 +92,10 @@ def plot_conditions(path: Path, title: str, xlabel: str, rows: Mapping[str, Scor
 
 
 def plot_scores(
-    path: Path, results: Mapping[str, Mapping[str, Mapping[str, Interval]]], classes: Sequence[str]
+    path: Path,
+    results: Mapping[str, Mapping[str, Mapping[str, Interval]]],
+    classes: Sequence[str],
+    muted: Collection[str] = (),
 ) -> None:
     """AUROC per class with intervals, one panel per protocol, one colour per row.
 
@@ -151,16 +103,17 @@ def plot_scores(
         path: PNG to write.
         results: protocol to row to metric to interval.
         classes: their names; those without a score are passed over.
+        muted: rows in grey.
     """
     some = next(iter(next(iter(results.values())).values()))
     metrics = ["auroc_macro", *(f"auroc/{c}" for c in classes if f"auroc/{c}" in some)][:25]
     names = ["macro", *(m.removeprefix("auroc/") for m in metrics[1:])]
-    figure = Figure(
-        figsize=(max(5.0, 0.75 * len(metrics) + 1.5) * min(len(results), 2), 3.6 * -(-len(results) // 2)),
-        layout="constrained",
-    )
-    grid = panels(figure, len(results), min(len(results), 2), sharey=True)
+    columns = min(len(results), 3 if len(metrics) < 8 else 2)
+    width = max(4.2, 0.12 * len(metrics) * max(4, len(next(iter(results.values())))) + 1.2)
+    figure = Figure(figsize=(width * columns, 3.6 * -(-len(results) // columns)), layout="constrained")
+    grid = panels(figure, len(results), columns, sharey=True)
     for axes, (protocol, rows) in zip(grid, results.items(), strict=True):
+        colours = colours_of(rows, muted)
         for i, (row, scores) in enumerate(rows.items()):
             x = np.arange(len(metrics)) + (i - (len(rows) - 1) / 2) * 0.7 / len(rows)
             present = [j for j, m in enumerate(metrics) if m in scores]
@@ -168,16 +121,15 @@ def plot_scores(
                 np.array([scores[metrics[j]][key] for j in present]) for key in ("value", "low", "high")
             )
             errors = np.abs(np.stack([value - low, high - value]))
-            axes.errorbar(
-                x[present], value, errors, fmt="o", ms=5, capsize=2.5, color=COLOURS[i % len(COLOURS)], label=row
-            )
+            axes.errorbar(x[present], value, errors, fmt="o", ms=5, capsize=2.5, color=colours[row], label=row)
         axes.axhline(0.5, color="#888888", ls="--", lw=0.8)
         axes.axvline(0.5, color="#cccccc", lw=0.8)
         axes.set_xticks(range(len(metrics)), names, rotation=0 if len(metrics) < 9 else 60, fontsize=9)
-        axes.set_title(protocol, fontsize=11)
-        axes.set_ylabel("AUROC", fontsize=9)
+        axes.set_title(protocol.replace("_", " "), fontsize=11)
         axes.set_ylim(top=1.02)
-    _legend_below(figure, grid[0])
+    for axes in grid[::columns]:
+        axes.set_ylabel("AUROC", fontsize=9)
+    legend_below(figure, grid[0])
     save(figure, path)
 
 
@@ -201,13 +153,12 @@ def plot_curves(
     grid = panels(figure, len(groups), columns, sharey=True)
     for axes, (title, rows) in zip(grid, groups.items(), strict=True):
         ticks = list(dict.fromkeys(point[0] for points in rows.values() for point in points))
+        colours = colours_of(rows)
         for i, (row, points) in enumerate(rows.items()):
             x = np.array([ticks.index(point[0]) for point in points]) + (i - (len(rows) - 1) / 2) * 0.1
             value, low, high = np.array([point[1:] for point in points]).T
             errors = np.clip([value - low, high - value], 0, None)
-            axes.errorbar(
-                x, value, errors, fmt="o-", ms=5, lw=1.4, capsize=2.5, color=COLOURS[i % len(COLOURS)], label=row
-            )
+            axes.errorbar(x, value, errors, fmt="o-", ms=5, lw=1.4, capsize=2.5, color=colours[row], label=row)
         axes.axhline(0.5, color="#888888", ls="--", lw=0.8)
         long = max(map(len, ticks)) * len(ticks) > 34
         axes.set_xticks(
@@ -217,5 +168,5 @@ def plot_curves(
         axes.set_xlabel(xlabels.get(title, ""), fontsize=9)
     for axes in grid[::columns]:
         axes.set_ylabel(ylabel, fontsize=9)
-    _legend_below(figure, grid[0])
+    legend_below(figure, grid[0])
     save(figure, path)

@@ -155,11 +155,17 @@ def _resampled(
                 computed[metric.compute] = metric.compute(labels, given, weights)
             values = computed[metric.compute]
             result[name] = average_classes(values, labels, weights, metric.average, kept[name])
-            if name.startswith("auroc_"):
-                result |= {f"auroc/{class_names[c]}": values[:, c] for c in kept[name]}
+            if metric.average != "records":
+                result |= {f"{name.rpartition('_')[0]}/{class_names[c]}": values[:, c] for c in kept[name]}
         return result
 
     return resamples.evaluate(score)
+
+
+def _is_recentred(name: str) -> bool:
+    """Whether the interval of a metric, or of one class of it, is moved onto the value."""
+    group, slash, _ = name.partition("/")
+    return METRICS[f"{group}_macro" if slash else name].recentre
 
 
 def _left_out_by_metric(
@@ -201,7 +207,7 @@ def score_all(
         scores: `[n, C]`, higher for more likely.
         resamples: draws for these `n` records.
         class_names: `C` names.
-        metrics: names in `METRICS`; an AUROC also gives `auroc/<class>` for each class that takes part.
+        metrics: names in `METRICS`; an average also gives `auroc/<class>` and so on of each class that takes part.
         thresholds: `[C]` from `choose_thresholds` on validation; needed by the metrics of decisions.
         min_positives: a class with fewer positives is listed in `left_out` and takes no part in the average.
 
@@ -217,8 +223,7 @@ def score_all(
     left_out = _left_out_by_metric(labels, class_names, min_positives, metrics, thresholds)
     values = _resampled(labels, scores, resamples, class_names, metrics, thresholds, left_out)
     intervals = {
-        name: bootstrap_interval(v, len(labels), name in METRICS and METRICS[name].recentre, (0.0, 1.0))
-        for name, v in values.items()
+        name: bootstrap_interval(v, len(labels), _is_recentred(name), (0.0, 1.0)) for name, v in values.items()
     }
     return _attach(intervals, left_out)
 
@@ -245,7 +250,5 @@ def difference_all(
         _resampled(labels, np.asarray(scores), resamples, class_names, metrics, of_row, left_out)
         for scores, of_row in zip((scores_a, scores_b), both, strict=True)
     )
-    intervals = {
-        name: paired_difference(a[name], b[name], len(labels), name in METRICS and METRICS[name].recentre) for name in a
-    }
+    intervals = {name: paired_difference(a[name], b[name], len(labels), _is_recentred(name)) for name in a}
     return _attach(intervals, left_out)

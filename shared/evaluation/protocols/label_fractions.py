@@ -9,7 +9,7 @@ from pydantic import Field
 
 from shared.config import Section
 from shared.data.splits import draw_patients
-from shared.evaluation.conditions import CONDITION_TITLES, Draws, curve, merge, score_conditions
+from shared.evaluation.conditions import CONDITION_TITLES, SPREADS, Draws, curve, merge, score_conditions
 from shared.evaluation.context import Context, Picture, Protocol, Result
 from shared.evaluation.protocols.knn import KNNSettings
 from shared.evaluation.protocols.linear_probe import fit_row
@@ -103,4 +103,6 @@ def share_name(fraction: float) -> str:
 
 
 CURVE = ("Label efficiency", "share of training patients")
-LABEL_FRACTIONS = Protocol(label_fractions, LabelFractionsSettings, titles=CONDITION_TITLES, curve=CURVE)
+LABEL_FRACTIONS = Protocol(
+    label_fractions, LabelFractionsSettings, titles=CONDITION_TITLES, curve=CURVE, unranked=SPREADS
+)

@@ -135,4 +135,5 @@ QUALITY = Protocol(
         "alignment": "alignment ↓",
         "uniformity": "uniformity ↓",
     },
+    unranked=("alpha_req",),
 )

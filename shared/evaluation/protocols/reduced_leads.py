@@ -8,7 +8,7 @@ from pydantic import Field
 
 from shared.config import Section
 from shared.errors import UserError
-from shared.evaluation.conditions import CONDITION_TITLES, Draws, curve, score_conditions
+from shared.evaluation.conditions import CONDITION_TITLES, SPREADS, Draws, curve, score_conditions
 from shared.evaluation.context import Context, Picture, Protocol, Result
 from shared.evaluation.protocols.linear_probe import fit_row
 from shared.leads import GROUPS, canonical_lead, parse_leads
@@ -91,4 +91,4 @@ def find_subsets(names: Sequence[str], own: Sequence[str]) -> tuple[dict[str, tu
 
 
 CURVE = ("Reduced leads", "leads the encoder sees")
-REDUCED_LEADS = Protocol(reduced_leads, ReducedLeadsSettings, titles=CONDITION_TITLES, curve=CURVE)
+REDUCED_LEADS = Protocol(reduced_leads, ReducedLeadsSettings, titles=CONDITION_TITLES, curve=CURVE, unranked=SPREADS)

@@ -9,7 +9,7 @@ import numpy as np
 
 from shared.data.store import MICROVOLT, ECGStore
 from shared.errors import UserError
-from shared.evaluation.conditions import CONDITION_TITLES, Draws, curve, merge, score_conditions
+from shared.evaluation.conditions import CONDITION_TITLES, SPREADS, Draws, curve, merge, score_conditions
 from shared.evaluation.context import Context, Picture, Protocol, Result
 from shared.evaluation.protocols.knn import KNNSettings
 from shared.evaluation.protocols.linear_probe import fit_row
@@ -230,4 +230,4 @@ def find_conditions(context: Context) -> tuple[dict[str, ECGStore | None], list[
     return conditions, notes
 
 
-ROBUSTNESS = Protocol(robustness, titles=CONDITION_TITLES)
+ROBUSTNESS = Protocol(robustness, titles=CONDITION_TITLES, unranked=SPREADS)

@@ -1,4 +1,4 @@
-"""One table of several evaluated runs: intervals, paired differences to the first, random encoders.
+"""One page of several evaluated runs: each beside its random encoder, and paired differences to the first.
 
     python -m shared.evaluation.report.compare runs/a runs/b [out=runs/compare]
 
@@ -8,7 +8,7 @@ Runs are comparable when they were evaluated on the same task of the same test r
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,21 @@ from shared.config import asks_for_help, entry_point, repo_path
 from shared.errors import UserError
 from shared.evaluation.context import RANDOM, Picture, Result
 from shared.evaluation.protocols import PROTOCOLS
-from shared.evaluation.report.page import format_interval, metric_title, scores_table, write_report
-from shared.plots.scores import plot_conditions, plot_confusion, plot_roc, plot_scores
+from shared.evaluation.report.figures import draw_overview, draw_per_class, draw_predictions
+from shared.evaluation.report.page import Part, write_report
+from shared.evaluation.report.tables import (
+    heading,
+    main_table,
+    scores_table,
+    tables_of,
+    to_latex,
+    to_markdown,
+)
+from shared.evaluation.report.verdict import comparison_verdict, lead_first, merge_notes
+from shared.files import hold
+from shared.plots.scores import plot_conditions
 from shared.statistics.bootstrap import Resamples, difference_all, score_all
-from shared.statistics.interval import Scores
+from shared.statistics.interval import Interval, Scores
 
 RESCORED = ("auroc_macro", "auroc_weighted", "auprc_macro", "sensitivity_at_95_macro", "ece_macro")
 """Scored anew from the stored predictions; metrics of decisions and of clusters are taken as they were scored."""
@@ -43,6 +54,15 @@ class Evaluated:
     def scores_of(self, protocol: str, row: str) -> np.ndarray:
         """Test predictions `[n, C]` of one row of one protocol."""
         return self.predictions[[f"{protocol}|{row}|{c}" for c in self.summary["classes"]]].to_numpy()
+
+    def has_predictions(self, protocol: str) -> bool:
+        """Whether the protocol predicted."""
+        return any(column.startswith(f"{protocol}|") for column in self.predictions.columns)
+
+    def rows(self) -> list[str]:
+        """Names of the rows, the run's own first."""
+        others = (key.partition(" minus ")[0].rpartition("/")[0] for key in self.metrics)
+        return list(dict.fromkeys([self.summary["name"], *filter(None, others)]))
 
 
 def compare(runs: Sequence[Path], out: Path) -> Path:
@@ -67,21 +87,30 @@ def compare(runs: Sequence[Path], out: Path) -> Path:
     shared_protocols = [p for p in first.summary["protocols"] if all(p in e.summary["protocols"] for e in evaluated)]
     if not shared_protocols:
         raise UserError("the runs share no protocol; evaluate them with the same `protocols`.")
-    results = {protocol: compare_protocol(protocol, evaluated) for protocol in shared_protocols}
+    rescorer = Rescorer(first)
+    results = lead_first({protocol: compare_protocol(protocol, evaluated, rescorer) for protocol in shared_protocols})
     out.mkdir(parents=True, exist_ok=True)
-    write_tables(out, results)
-    figures = draw_comparison(out / "figures", results, evaluated)
+    scores_table(results).to_csv(out / "comparison.csv", index=False)
+    (out / "comparison.md").write_text(to_markdown(results))
+    (out / "comparison.tex").write_text(to_latex(results))
+    by_row = {e.row: (e, e.summary["name"]) for e in evaluated}
+
+    def between(protocol: str, metric: str, a: str, b: str) -> Interval | None:
+        metrics = [metric] if metric in RESCORED else []
+        return rescorer.difference(protocol, by_row[a], by_row[b], metrics).get(metric) if metrics else None
+
+    called = " and ".join(e.row for e in evaluated) if len(evaluated) < 4 else f"{len(evaluated)} runs"
     return write_report(
         out / "report.html",
-        title=f"{' and '.join(e.row for e in evaluated)}: {first.summary['task']}",
+        title=f"{called}: {first.summary['task']}",
+        verdict=comparison_verdict(results, between),
         facts={
             "runs": "; ".join(f"{e.row}: {e.folder.parent.name}/{e.folder.name}" for e in evaluated),
             "test": f"{len(first.predictions)} records of {first.predictions.patient.nunique()} patients, the same for all rows",
             "intervals": f"95 %, {first.summary['resamples']} patient-level bootstrap draws, the same for all rows",
         },
-        notes=[f"{e.row}: {note}" for e in evaluated for note in e.summary["notes"]],
-        results=results,
-        figures=figures,
+        notes=merge_notes((e.row, e.rows(), e.summary["notes"]) for e in evaluated),
+        parts=comparison_parts(out / "figures", results, evaluated, rescorer.truth),
         config="\n".join(f"# {e.row}\n{(e.folder / 'config.yaml').read_text()}" for e in evaluated),
     )
 
@@ -114,103 +143,104 @@ def require_same_records(first: Evaluated, other: Evaluated) -> None:
         )
 
 
-def compare_protocol(protocol: str, evaluated: Sequence[Evaluated]) -> Result:
-    """Scores of every run and its random encoder; differences of every further run to the first."""
-    first = evaluated[0]
-    rows = {e.row: (e, e.summary["name"]) for e in evaluated}
-    randoms: list[Scores] = []
+def compare_protocol(protocol: str, evaluated: Sequence[Evaluated], rescorer: Rescorer) -> Result:
+    """Scores of every run and its random encoder, run minus random encoder, and further runs minus the first.
+
+    Runs stand together with the random encoder that is theirs: one that tunes another's encoder shares it.
+    """
+    groups: list[tuple[Scores, list[Evaluated]]] = []
     for e in evaluated:
-        # A run that tunes another run's encoder has the same random encoder: one row says it.
         own = e.metrics.get(f"{RANDOM}/{protocol}", {})
-        if own not in randoms:
-            randoms.append(own)
-            rows[f"{RANDOM}, {e.row}"] = (e, RANDOM)
+        group = next((members for random, members in groups if random == own), None)
+        if group is None:
+            groups.append((own, [e]))
+        else:
+            group.append(e)
     scores: dict[str, Scores] = {}
-    for row, (e, stored) in rows.items():
-        key = protocol if stored != RANDOM else f"{RANDOM}/{protocol}"
-        if key in e.metrics:
-            scores[row] = e.metrics[key]
-    differences: dict[str, Scores] = {}
-    if any(column.startswith(f"{protocol}|") for column in first.predictions.columns):
-        classes = first.summary["classes"]
-        truth = first.predictions[[f"label_{c}" for c in classes]].to_numpy()
-        resamples = Resamples(first.predictions.patient.to_numpy(), first.summary["resamples"], first.summary["seed"])
-        options: dict[str, Any] = {"metrics": RESCORED, "min_positives": first.summary["min_positives"]}
-        for row, (e, stored) in rows.items():
-            if row in scores:
-                scores[row] = scores[row] | score_all(
-                    truth, e.scores_of(protocol, stored), resamples, classes, **options
-                )
-        base = first.scores_of(protocol, first.summary["name"])
-        for e in evaluated[1:]:
-            differences[e.row] = difference_all(
-                truth, e.scores_of(protocol, e.summary["name"]), base, resamples, classes, **options
-            )
-    return Result(scores, {first.row: differences})
-
-
-def draw_comparison(folder: Path, results: dict[str, Result], evaluated: Sequence[Evaluated]) -> list[Picture]:
-    """Per-class scores, ROC curves, confusion matrices, curves over conditions, and pictures of the runs themselves."""
+    differences: dict[str, dict[str, Scores]] = {}
+    for random, members in groups:
+        scores |= {e.row: e.metrics[protocol] | rescorer.score(protocol, e, e.summary["name"]) for e in members}
+        if random:
+            baseline = f"{RANDOM}, {members[0].row}"
+            scores[baseline] = random | rescorer.score(protocol, members[0], RANDOM)
+            differences[baseline] = {
+                e.row: e.metrics.get(f"{protocol} minus {RANDOM}", {})
+                | rescorer.difference(protocol, (e, e.summary["name"]), (e, RANDOM))
+                for e in members
+            }
     first = evaluated[0]
-    classes = first.summary["classes"]
-    truth = first.predictions[[f"label_{c}" for c in classes]].to_numpy(bool)
-    figures = []
-    predicting = {p: r.scores for p, r in results.items() if any("auroc_macro" in s for s in r.scores.values())}
-    if predicting:
-        plot_scores(folder / "auroc_per_class.png", predicting, classes)
-        figures.append(Picture(folder / "auroc_per_class.png", "AUROC per class with 95 % intervals."))
-    for protocol in predicting:
-        scores = {e.row: e.scores_of(protocol, e.summary["name"]) for e in evaluated}
-        name = protocol.replace("_", " ")
-        path = folder / f"roc_{protocol}.png"
-        plot_roc(path, truth, scores, classes, f"ROC curves, {name}")
-        figures.append(Picture(path, f"ROC curves of {name}, test records; numbers are areas."))
-        path = folder / f"confusion_{protocol}.png"
-        if plot_confusion(path, truth, scores, classes, f"Confusion, {name}"):
-            caption = "records with one label, the highest score being the answer; rows sum to 100 %."
-            figures.append(Picture(path, f"Confusion matrices of {name}: {caption}"))
-    for protocol, result in results.items():
-        known, path = PROTOCOLS.get(protocol), folder / f"{protocol}.png"
-        if known is not None and known.curve is not None and plot_conditions(path, *known.curve, result.scores):
-            figures.append(Picture(path, f"{known.curve[0]} of all runs, 95 % intervals."))
-    for e in evaluated:
-        for file, caption in (("reconstruction", "reconstruction"), ("embeddings_tsne", "embeddings, t-SNE")):
-            if (e.folder / "figures" / f"{file}.png").is_file():
-                figures.append(Picture(e.folder / "figures" / f"{file}.png", f"{e.row}: {caption}."))
-    return figures
+    to_first = {
+        e.row: rescorer.difference(protocol, (e, e.summary["name"]), (first, first.summary["name"]))
+        for e in evaluated[1:]
+    }
+    return Result(scores, {first.row: to_first, **differences})
 
 
-def is_summary(metric: str) -> bool:
-    """Whether a metric speaks of all classes: `auroc/MI` and the like are left to the CSV and the figures."""
-    group, slash, _ = metric.partition("/")
-    return not slash or group not in {"auroc", "auprc", "f1", "sensitivity_at_95", "ece"}
+class Rescorer:
+    """Scores stored predictions anew: of all runs on the same resamples, which are the first run's."""
+
+    def __init__(self, first: Evaluated) -> None:
+        self.classes: list[str] = first.summary["classes"]
+        self.truth = first.predictions[[f"label_{c}" for c in self.classes]].to_numpy(bool)
+        self.resamples = Resamples(
+            first.predictions.patient.to_numpy(), first.summary["resamples"], first.summary["seed"]
+        )
+        self.min_positives: int = first.summary["min_positives"]
+
+    def score(self, protocol: str, e: Evaluated, row: str) -> Scores:
+        """Scores of a row; none where the protocol predicts nothing."""
+        if not e.has_predictions(protocol):
+            return {}
+        found = e.scores_of(protocol, row)
+        return score_all(self.truth, found, self.resamples, self.classes, RESCORED, min_positives=self.min_positives)
+
+    def difference(
+        self, protocol: str, a: tuple[Evaluated, str], b: tuple[Evaluated, str], metrics: Sequence[str] = RESCORED
+    ) -> Scores:
+        """Scores of a row of one run minus those of a row of another; none where the protocol predicts nothing."""
+        if not (a[0].has_predictions(protocol) and b[0].has_predictions(protocol)):
+            return {}
+        left, right = (e.scores_of(protocol, row) for e, row in (a, b))
+        least = self.min_positives
+        return difference_all(self.truth, left, right, self.resamples, self.classes, metrics, min_positives=least)
 
 
-def write_tables(out: Path, results: dict[str, Result]) -> None:
-    """The same table for a spreadsheet, a readme and a paper."""
-    long = scores_table(results)
-    long.to_csv(out / "comparison.csv", index=False)
-    chosen = long[long.metric.map(is_summary)].copy()
-    chosen["cell"] = [
-        format_interval(line, "+" if "−" in line["row"] else "")  # type: ignore[arg-type]
-        for line in chosen.to_dict("records")
+def comparison_parts(
+    folder: Path, results: Mapping[str, Result], evaluated: Sequence[Evaluated], truth: np.ndarray
+) -> list[Part]:
+    """The page part by part: all at a glance, each protocol with its figures, and pictures of the runs themselves.
+
+    Args:
+        folder: of the figures.
+        results: protocol to its scores, the leading one first.
+        evaluated: the runs.
+        truth: `[n, C]` bool, test labels.
+    """
+    classes = evaluated[0].summary["classes"]
+    overview, table = draw_overview(folder, results), main_table(results)
+    parts = [
+        Part("At a glance", [table] if table else [], [overview] if overview else [], figures_first=True, compact=True)
     ]
-    chosen["metric"] = chosen.metric.map(metric_title)
-    markdown, latex = [], []
-    for protocol, lines in chosen.groupby("protocol", sort=False):
-        wide = lines.pivot_table(index="metric", columns="row", values="cell", aggfunc="first", sort=False)
-        wide = wide.fillna("–").rename_axis(index=None, columns=None)
-        markdown += [
-            f"## {protocol}",
-            "",
-            "| | " + " | ".join(map(str, wide.columns)) + " |",
-            "|---" * (1 + wide.shape[1]) + "|",
-        ]
-        markdown += [f"| {metric} | " + " | ".join(map(str, cells)) + " |" for metric, *cells in wide.itertuples()]
-        markdown.append("")
-        latex += [f"% {protocol}", wide.to_latex(escape=True)]
-    (out / "comparison.md").write_text("\n".join(markdown))
-    (out / "comparison.tex").write_text("\n".join(latex))
+    for protocol, result in results.items():
+        drawn: list[Picture] = []
+        if all(e.has_predictions(protocol) for e in evaluated):
+            scores = {e.row: e.scores_of(protocol, e.summary["name"]) for e in evaluated}
+            drawn = draw_predictions(folder, protocol, truth, scores, classes)
+        known, path, shown = PROTOCOLS.get(protocol), folder / f"{protocol}.png", []
+        if known is not None and known.curve is not None and plot_conditions(path, *known.curve, result.scores):
+            shown = [Picture(path, f"{known.curve[0]} of all runs, 95 % intervals.")]
+        if len(parts) == 1:
+            drawn, shown = [], [*shown, *drawn]
+        parts.append(Part(heading(protocol), tables_of(result), shown, more=drawn))
+    per_class = draw_per_class(folder, results, classes)
+    parts.append(Part("Per class", figures=[per_class] if per_class else []))
+    stored = [
+        Picture(path, f"{e.row}: {caption}.")
+        for e in evaluated
+        for file, caption in (("reconstruction", "reconstruction"), ("embeddings_tsne", "embeddings, t-SNE"))
+        if (path := e.folder / "figures" / f"{file}.png").is_file()
+    ]
+    return [*parts, Part("The runs", more=stored)]
 
 
 def main(argv: Sequence[str]) -> None:
@@ -226,7 +256,8 @@ def main(argv: Sequence[str]) -> None:
         raise UserError(f"unknown key {min(unknown)!r}; usage: RUN RUN … [out=FOLDER]")
     runs = [repo_path(arg) for arg in argv if arg not in settings]
     out = repo_path(options.get("out", "runs/compare"))
-    page = compare(runs, out)
+    with hold(out):
+        page = compare(runs, out)
     print((out / "comparison.md").read_text())
     print(f"report: {page}")
 

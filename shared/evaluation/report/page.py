@@ -1,99 +1,120 @@
-"""The report page: self-contained HTML with scores, pictures and the config."""
+"""The report page: self-contained HTML, a verdict first, then a figure, tables, further figures and the config."""
 
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from shared.evaluation.context import Picture, Result
-from shared.evaluation.protocols import PROTOCOLS
-from shared.statistics.interval import Interval, Scores
+from shared.evaluation.context import Picture
+from shared.evaluation.report.tables import Table, format_parts
+from shared.evaluation.report.verdict import Verdict
+from shared.statistics.interval import Interval
 
-TITLES = {metric: title for protocol in PROTOCOLS.values() for metric, title in protocol.titles.items()}
-MAIN = tuple(dict.fromkeys(metric for protocol in PROTOCOLS.values() for metric in protocol.main))
-"""What a table shows of results that have some of them; fine-tuning gives the same metrics as a protocol does."""
+MOST_OPEN = 14
+"""Columns that a part shows at once; more are behind a click."""
+
+SHOWN = 0.78
+"""CSS pixels to a pixel of a picture: letters of a figure are as large as those of a caption, and sharp."""
 
 
-def scores_table(results: Mapping[str, Result]) -> pd.DataFrame:
-    """Every score as one line: protocol, row, metric, value, low, high, n."""
-    lines = []
-    for protocol, result in results.items():
-        for row, scores in (*result.scores.items(), *difference_columns(result).items()):
-            lines += [
-                {
-                    "protocol": protocol,
-                    "row": row,
-                    "metric": metric,
-                    **{k: score[k] for k in ("value", "low", "high", "n")},
-                }
-                for metric, score in scores.items()
-            ]
-    return pd.DataFrame(lines)
+@dataclass(frozen=True)
+class Part:
+    """A part of the page below its own heading.
+
+    Attributes:
+        title: the heading, and an entry of the contents.
+        tables: shown first.
+        figures: then these.
+        text: a line below the heading.
+        more, more_tables: what is behind a click.
+        figures_first: a figure before the tables.
+        compact: a table that a telephone shows without scrolling: few columns.
+    """
+
+    title: str
+    tables: Sequence[Table] = ()
+    figures: Sequence[Picture] = ()
+    text: str = ""
+    more: Sequence[Picture] = ()
+    more_tables: Sequence[Table] = ()
+    figures_first: bool = False
+    compact: bool = False
+
+    @property
+    def anchor(self) -> str:
+        """The address of the part on the page."""
+        return re.sub(r"\W+", "-", self.title.lower()).strip("-")
+
+    @property
+    def has_best(self) -> bool:
+        """Whether the tables mark best values."""
+        return any(cell.best for table in self.tables for line in table.lines for cell in line.cells)
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether the tables have more columns than are shown at once."""
+        return sum(len(table.columns) for table in self.tables) > MOST_OPEN
 
 
 def write_report(
     path: Path,
     *,
     title: str,
+    verdict: Verdict | None,
     facts: Mapping[str, str],
     notes: Sequence[str],
-    results: Mapping[str, Result],
-    figures: Sequence[Picture],
+    parts: Sequence[Part],
     config: str,
 ) -> Path:
-    """Write the page with its pictures inside; returns its path."""
+    """Write the page with its pictures inside; returns its path.
+
+    Args:
+        path: of the page.
+        title: its heading.
+        verdict: what it says first, in one sentence.
+        facts: what was evaluated, name to text.
+        notes: what a reader must know; those that begin with LEAK stand right below the verdict.
+        parts: in order; those without a table and a figure are left out.
+        config: as YAML.
+    """
     environment = Environment(
         loader=PackageLoader("shared.evaluation.report", "."),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
+        lstrip_blocks=True,
     )
+    environment.filters |= {"parts": _parts, "embed": _embed, "minus": _minus}
     page = environment.get_template("page.html.jinja").render(
         title=title,
+        verdict=verdict,
         facts=facts,
         leaks=[note for note in notes if note.startswith("LEAK")],
         notes=[note for note in notes if not note.startswith("LEAK")],
-        tables={protocol: _table(result) for protocol, result in results.items()},
-        figures=[(base64.b64encode(figure.path.read_bytes()).decode(), figure.caption) for figure in figures],
+        parts=[part for part in parts if part.tables or part.figures or part.more],
         config=config,
     )
     path.write_text(page)
     return path
 
 
-def difference_columns(result: Result) -> dict[str, Scores]:
-    """`row − baseline` to its scores, baseline by baseline."""
-    return {
-        f"{row} − {baseline}": scores for baseline, rows in result.differences.items() for row, scores in rows.items()
-    }
+def _parts(score: Interval | None, sign: str = "") -> tuple[str, str]:
+    """Value and interval with the minus of print."""
+    value, interval = format_parts(score, sign)
+    return _minus(value), _minus(interval)
 
 
-def _table(result: Result) -> tuple[list[str], list[tuple[str, list[str]]]]:
-    """Column heads and lines of one protocol's table."""
-    some = next(iter(result.scores.values()))
-    metrics = [m for m in MAIN if m in some] or list(some)
-    differences = difference_columns(result)
-    columns = [(scores, "") for scores in result.scores.values()] + [(scores, "+") for scores in differences.values()]
-    lines = [
-        (metric_title(m), [format_interval(scores[m], sign) if m in scores else "–" for scores, sign in columns])
-        for m in metrics
-    ]
-    return [*result.scores, *differences], lines
+def _minus(text: str) -> str:
+    return re.sub(r"(?<![^\s\[(])-(?=\d)", "−", text)
 
 
-def metric_title(metric: str) -> str:
-    """How the page calls a metric: `auroc_macro@II` is "AUROC macro @ II", others keep their name without underscores."""
-    base, at, condition = metric.partition("@")
-    group, slash, name = base.rpartition("/")
-    known = TITLES.get(base) or f"{group}{slash}{TITLES.get(name, name)}"
-    return (known + (f" @ {condition}" if at else "")).replace("_", " ")
-
-
-def format_interval(score: Interval, sign: str = "") -> str:
-    """`0.812 [0.790, 0.833]`, with as many digits as the size of the value asks for."""
-    digits = 3 if abs(score["value"]) < 100 else 1
-    return f"{score['value']:{sign}.{digits}f} [{score['low']:{sign}.{digits}f}, {score['high']:{sign}.{digits}f}]"
+def _embed(picture: Picture) -> tuple[str, int]:
+    """The picture as the address of its own content, and how wide it is shown at most, in CSS pixels."""
+    content = picture.path.read_bytes()
+    width = int.from_bytes(content[16:20], "big")  # of the PNG's first chunk
+    return f"data:image/png;base64,{base64.b64encode(content).decode()}", round(width * SHOWN)

@@ -12,15 +12,25 @@ import pandas as pd
 
 from shared.config import to_yaml
 from shared.evaluation.context import RANDOM, Context, Picture, Result
-from shared.evaluation.protocols import PROTOCOLS
-from shared.evaluation.report.page import difference_columns, format_interval, scores_table, write_report
+from shared.evaluation.report.figures import draw_overview, draw_per_class, draw_predictions
+from shared.evaluation.report.mistakes import draw_mistakes
+from shared.evaluation.report.page import Part, write_report
+from shared.evaluation.report.tables import (
+    HEADLINES,
+    Table,
+    class_table,
+    difference_columns,
+    format_interval,
+    heading,
+    is_random,
+    main_table,
+    scores_table,
+    tables_of,
+)
+from shared.evaluation.report.verdict import Verdict, lead_first, merge_notes, single_verdict
 from shared.evaluation.validation import VALIDATION_FILE, describe_validation
 from shared.plots.embeddings import plot_embeddings
-from shared.plots.scores import plot_scores
-from shared.statistics.interval import Interval
-
-HEADLINES = tuple(dict.fromkeys(metric for protocol in PROTOCOLS.values() for metric in protocol.headlines))
-"""What is printed of results that have some of them, and stands in the caption of a gain."""
+from shared.run_record import say_surroundings, surroundings
 
 
 def write_results(
@@ -52,27 +62,25 @@ def write_results(
     write_metrics(out / VALIDATION_FILE, validated, name)
     write_gain(out / "gain.json", results)
     scores_table(results).to_csv(out / "metrics.csv", index=False)
-    drawn = [*draw_figures(context, results, name), *(f for r in results.values() for f in r.figures)]
-    for baseline in context.baselines:
-        if baseline != RANDOM and baseline in context.rows:
-            drawn.append(draw_gain(context, results, name, baseline))
-    drawn += figures
+    verdict = single_verdict(lead_first(results), name)
+    parts = report_parts(context, results, name, figures)
     (out / "config.yaml").write_text(to_yaml(config))
     page = write_report(
         out / "report.html",
         title=f"{name}: {task.name}",
+        verdict=verdict,
         facts={
             "store": f"{store.path.name}: {len(store)} records at {store.fs:g} Hz, fingerprint {store.fingerprint[:12]}",
             "task": f"{task.name}: {', '.join(task.classes[:12])}{' …' if len(task.classes) > 12 else ''}",
             "records": f"{len(split.train)} train, {len(split.val)} validation, {len(split.test)} test; splits by patient",
             "intervals": f"95 %, {config.resamples} bootstrap draws of {context.resamples.num_patients} test patients",
+            "made with": say_surroundings(surroundings(context.device)),
         },
-        notes=notes,
-        results=results,
-        figures=drawn,
+        notes=merge_notes([(name, [name, *(row for r in results.values() for row in r.scores if row != name)], notes)]),
+        parts=parts,
         config=to_yaml(config),
     )
-    print_scores(results, notes)
+    print_scores(results, notes, verdict)
     print(f"report: {page}")
     return page
 
@@ -148,14 +156,60 @@ def write_gain(path: Path, results: Mapping[str, Result]) -> None:
         path.write_text(json.dumps(content, indent=1))
 
 
-def draw_figures(context: Context, results: Mapping[str, Result], name: str) -> list[Picture]:
-    """Embedding maps and score bars, as PNG below `figures/`."""
-    folder = context.out / "figures"
+def report_parts(context: Context, results: Mapping[str, Result], name: str, figures: Sequence[Picture]) -> list[Part]:
+    """The page part by part: all at a glance, each protocol with its figures, mistakes, embeddings, and what a method adds.
+
+    Args:
+        context: what was evaluated.
+        results: protocol to its scores.
+        name: the row that is evaluated.
+        figures: a method's own.
+    """
+    folder, ordered = context.out / "figures", lead_first(results)
+    overview, table = draw_overview(folder, ordered), main_table(ordered)
+    parts = [
+        Part("At a glance", [table] if table else [], [overview] if overview else [], figures_first=True, compact=True)
+    ]
+    mistakes: list[Picture] = []
+    leading = next((p for p, r in ordered.items() if name in r.predictions), None)
+    for protocol, result in ordered.items():
+        tables, drawn, by_class = tables_of(result), [], []
+        if name in result.predictions:
+            by_class = [table_of_classes(context, result, name)]
+        if protocol == leading:
+            truth = context.labels[context.split.test]
+            drawn = draw_predictions(folder, protocol, truth, result.predictions, context.task.classes)
+            mistakes = draw_mistakes(context, protocol, name, result.predictions[name])
+            parts.append(Part(heading(protocol), [*tables, *by_class], [*drawn, *result.figures]))
+        else:
+            parts.append(Part(heading(protocol), tables, result.figures, more_tables=by_class))
+    per_class = draw_per_class(folder, ordered, context.task.classes)
+    text = "Test records with the most confidently wrong score, one of each patient, as stored. Wrong labels show here too."
+    parts += [
+        Part("Per class", figures=[per_class] if per_class else []),
+        Part("Worst mistakes", figures=mistakes, text=text),
+        Part("Embeddings", figures=draw_embeddings(context, results, name)),
+        Part("The model", figures=figures),
+    ]
+    return parts
+
+
+def table_of_classes(context: Context, result: Result, name: str) -> Table:
+    """The evaluated row class by class, with its differences to the random encoder."""
+    gains = next((rows.get(name, {}) for base, rows in result.differences.items() if is_random(base)), {})
+    counts = context.labels[context.split.test].sum(axis=0)
+    return class_table(result.scores[name], gains, context.task.classes, counts.tolist())
+
+
+def draw_embeddings(context: Context, results: Mapping[str, Result], name: str) -> list[Picture]:
+    """Maps of all rows, and before and after where the evaluated row was tuned."""
+    if not context.rows:
+        return []
     labels = context.labels
     single = np.flatnonzero(labels.sum(axis=1) == 1)
     drawn: list[Picture] = []
-    for method in ("pca", "tsne") if context.rows else ():
-        path = folder / f"embeddings_{method}.png"
+    for method, title in (("pca", "principal components"), ("tsne", "t-SNE")):
+        path = context.out / "figures" / f"embeddings_{method}.png"
         plot_embeddings(
             path,
             {row: e[single] for row, e in context.rows.items()},
@@ -164,13 +218,10 @@ def draw_figures(context: Context, results: Mapping[str, Result], name: str) -> 
             method,
             seed=context.config.seed,
         )
-        title = {"pca": "principal components", "tsne": "t-SNE"}[method]
         drawn.append(Picture(path, f"Embeddings of the records with one label, {title}."))
-    predicting = {protocol: result for protocol, result in results.items() if result.predictions}
-    if predicting:
-        path = folder / "auroc_per_class.png"
-        plot_scores(path, {p: r.scores for p, r in predicting.items()}, context.task.classes)
-        drawn.append(Picture(path, "AUROC per class with 95 % intervals; the dashed line is chance."))
+    for baseline in context.baselines:
+        if baseline != RANDOM and baseline in context.rows:
+            drawn.append(draw_gain(context, results, name, baseline))
     return drawn
 
 
@@ -195,20 +246,17 @@ def draw_gain(context: Context, results: Mapping[str, Result], name: str, baseli
     return Picture(path, caption)
 
 
-def print_scores(results: Mapping[str, Result], notes: Sequence[str]) -> None:
-    """The main scores in a few lines."""
+def print_scores(results: Mapping[str, Result], notes: Sequence[str], verdict: Verdict | None) -> None:
+    """The main scores in a few lines, and what follows from them."""
     for protocol, result in results.items():
         some = next(iter(result.scores.values()))
         metrics = [m for m in HEADLINES if m in some] or [m for m in some if "_std@" not in m][:8]
         columns = [(f"{row:<16}", scores, "") for row, scores in result.scores.items()]
         columns += [(row, scores, "+") for row, scores in difference_columns(result).items()]
         for row, scores, sign in columns:
-            shown = [f"{m} {_in_three_digits(scores[m], sign)}" for m in metrics if m in scores]
+            shown = [f"{m} {format_interval(scores[m], sign)}" for m in metrics if m in scores]
             print(f"{protocol:<15} {row} {'  '.join(shown)}")
     for note in notes:
         print(f"note: {note}")
-
-
-def _in_three_digits(score: Interval, sign: str) -> str:
-    value, low, high = (format(x, f"{sign}.3f") for x in (score["value"], score["low"], score["high"]))
-    return f"{value} [{low}, {high}]"
+    if verdict is not None:
+        print(verdict.sentence)

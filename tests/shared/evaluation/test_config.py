@@ -16,8 +16,7 @@ from shared.evaluation.protocols.attentive_probe import AttentiveProbeSettings
 from shared.evaluation.protocols.knn import KNNSettings
 from shared.evaluation.protocols.label_fractions import LabelFractionsSettings
 from shared.evaluation.protocols.linear_probe import LinearProbeSettings
-from shared.evaluation.report.page import MAIN, TITLES
-from shared.evaluation.report.results import HEADLINES
+from shared.evaluation.report.tables import HEADLINES, MAIN, TITLES
 
 SET = ["store=x", "knn.k=5", "probe.l2=1,2", "probe.attentive_epochs=3", "label_fractions=0.5,1", "label_draws=7"]
 

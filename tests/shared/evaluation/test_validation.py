@@ -82,7 +82,8 @@ def test_the_file_has_the_shape_of_metrics_json_without_differences(context):
     write_results(context, results, [], NAME)
     scores = {file: json.loads((context.out / file).read_text()) for file in ("metrics.json", VALIDATION_FILE)}
     assert set(scores[VALIDATION_FILE]) == {"knn", "clusters", f"{RANDOM}/knn", f"{RANDOM}/clusters"}
-    assert set(scores[VALIDATION_FILE]["knn"]) == {*ON_VALIDATION, "auroc/A", "auroc/B", "auroc/C"}
+    by_class = {f"{metric}/{name}" for metric in ("auroc", "f1") for name in context.task.classes}
+    assert set(scores[VALIDATION_FILE]["knn"]) == {*ON_VALIDATION, *by_class}
     assert set(scores["metrics.json"]["clusters"]) == set(scores[VALIDATION_FILE]["clusters"])
     summary = json.loads((context.out / "summary.json").read_text())
     assert summary["validation"] == describe_validation(context)

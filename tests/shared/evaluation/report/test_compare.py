@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,10 @@ import pandas as pd
 import pytest
 
 from shared.errors import UserError
+from shared.evaluation.context import RANDOM
 from shared.evaluation.report.compare import compare, main
-from shared.plots.scores import frequent_classes, plot_conditions, plot_confusion
+from shared.plots.predictions import frequent_classes, plot_confusion
+from shared.plots.scores import plot_conditions
 from tests.shared.evaluation.test_evaluate import Statistics, run
 
 
@@ -32,6 +35,8 @@ def test_table_of_two_runs(two: tuple[Path, Path], tmp_path: Path, capsys: pytes
         "statistics (a)",
         "statistics (b)",
         "random encoder, statistics (a)",  # the same in both runs, so once
+        "statistics (a) − random encoder, statistics (a)",
+        "statistics (b) − random encoder, statistics (a)",
         "statistics (b) − statistics (a)",
     }
 
@@ -50,7 +55,7 @@ def test_table_of_two_runs(two: tuple[Path, Path], tmp_path: Path, capsys: pytes
 def test_a_run_against_itself_differs_by_nothing(two: tuple[Path, Path], tmp_path: Path) -> None:
     compare([two[0], two[0]], tmp_path)
     table = pd.read_csv(tmp_path / "comparison.csv")
-    differences = table[table.row.str.contains("−")]
+    differences = table[table.row.str.contains("−") & ~table.row.str.contains("random")]
     assert len(differences)
     assert np.allclose(differences[["value", "low", "high"]], 0)
 
@@ -69,10 +74,33 @@ def test_other_records_are_refused(synthetic_store: Path, two: tuple[Path, Path]
 
 def test_figures_of_a_comparison(two: tuple[Path, Path], tmp_path: Path) -> None:
     compare([two[0], two[1]], tmp_path)
-    for name in ("roc_knn", "confusion_knn", "roc_knn_cosine"):
-        assert (tmp_path / "figures" / f"{name}.png").stat().st_size > 5000
+    for name in ("overview", "roc_knn", "calibration_knn", "confusion_knn", "roc_knn_cosine"):
+        assert (tmp_path / "figures" / f"{name}.png").stat().st_size > 1_500
+        assert (tmp_path / "figures" / f"{name}.svg").read_text().startswith("<?xml")
     page = (tmp_path / "report.html").read_text()
-    assert "ROC curves of knn" in page and "Confusion matrices of knn" in page
+    assert "ROC curves of kNN" in page and "Confusion matrices of kNN" in page and "Calibration of kNN" in page
+
+
+def test_runs_are_lines_and_a_leak_of_one_run_stands_on_the_page(two: tuple[Path, Path], tmp_path: Path) -> None:
+    leaky = tmp_path / "leaky"
+    shutil.copytree(two[1] / "evaluation", leaky)
+    summary = json.loads((leaky / "summary.json").read_text())
+    summary["notes"].append("LEAK: 3 test patients were in pretraining")
+    (leaky / "summary.json").write_text(json.dumps(summary))
+    page = compare([two[0], leaky], tmp_path / "out").read_text()
+    leak = page.index('<p class="leak"><strong>LEAK: 3 test patients were in pretraining (statistics (leaky))')
+    assert page.index('class="verdict') < leak < page.index('<nav aria-label="Contents">')
+    assert page.count("12 of 20 test records have exactly one label and take part") == 1
+    lines = (tmp_path / "out" / "comparison.md").read_text().splitlines()
+    first, second = (
+        next(i for i, line in enumerate(lines) if line.startswith(f"| statistics ({name})")) for name in ("a", "leaky")
+    )
+    assert lines[0] == "## kNN" and "AUROC macro" in lines[2]
+    assert lines[first + 1].startswith("| statistics (a) − random encoder |") and first < second
+    metrics = json.loads((two[0] / "metrics.json").read_text())[f"knn minus {RANDOM}"]["f1_macro"]
+    assert f"{metrics['value']:+.3f} [{metrics['low']:+.3f}, {metrics['high']:+.3f}]" in lines[first + 1]
+    latex = (tmp_path / "out" / "comparison.tex").read_text()
+    assert r"\toprule" in latex and latex.count(r"\textbf{") == "\n".join(lines).count("**") / 2
 
 
 def test_confusion_needs_two_classes_with_one_label_each(tmp_path: Path) -> None:
