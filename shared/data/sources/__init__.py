@@ -1,10 +1,11 @@
 """The databases. To add one: a module with `Config`, `LABELS`, `index`, `read`, and one line here."""
 
-from shared.data.sources import ludb, ptbxl, synthetic, wfdb_folder
+from shared.data.sources import code15, ludb, ptbxl, synthetic, wfdb_folder
 from shared.data.sources.base import Source
 
 SOURCES: dict[str, Source] = {
     "ptbxl": Source(ptbxl.Config, ptbxl.LABELS, ptbxl.index, ptbxl.read),
+    "code15": Source(code15.Config, code15.LABELS, code15.index, code15.read),
     "ludb": Source(ludb.Config, ludb.LABELS, ludb.index, ludb.read),
     "wfdb_folder": Source(wfdb_folder.Config, wfdb_folder.LABELS, wfdb_folder.index, wfdb_folder.read),
     "synthetic": Source(synthetic.Config, synthetic.LABELS, synthetic.index, synthetic.read),
