@@ -6,7 +6,6 @@ python -m shared.apply weights=runs/st_mem/pretrain input=FOLDER_OR_FILE [out=em
 from __future__ import annotations
 
 import os
-import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -229,11 +228,7 @@ def _windows_or_error(
 
 def main(argv: Sequence[str]) -> None:
     """Entry point."""
-    try:
-        apply(config_from_cli(ApplyConfig, argv))
-    except KeyboardInterrupt:
-        print("stopped: nothing was written", file=sys.stderr)
-        raise SystemExit(130) from None
+    apply(config_from_cli(ApplyConfig, argv))
 
 
 if __name__ == "__main__":

@@ -172,6 +172,9 @@ def entry_point(main: Callable[[Sequence[str]], object]) -> None:
         message = (
             f"{error.filename or 'a file'} could not be written: {error.strerror}. Make room and run the command again."
         )
+    except KeyboardInterrupt:
+        print("stopped before the end; nothing half-written is left", file=sys.stderr)
+        raise SystemExit(130) from None
     else:
         return
     print(f"error: {message}", file=sys.stderr)

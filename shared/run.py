@@ -325,12 +325,10 @@ def pick_device(name: str, local_rank: int = 0) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise UserError(f"run.device {name!r} is not a device; expected auto, cpu, cuda or cuda:N.") from None
+        raise UserError(f"{name!r} is not a device; expected auto, cpu, cuda or cuda:N.") from None
     if device.type == "cuda":
         if not torch.cuda.is_available():
-            raise UserError(
-                f"run.device is {name!r} but no CUDA GPU is visible. Use run.device=cpu, or check the driver."
-            )
+            raise UserError(f"device is {name!r} but no CUDA GPU is visible. Use cpu, or check the driver.")
         device = torch.device("cuda", device.index if device.index is not None else local_rank)
         torch.cuda.set_device(device)
     return device

@@ -1,4 +1,4 @@
-"""What no config looks like ends in one short message, whatever YAML and the file system make of it."""
+"""What no config looks like, and what ends a program from outside, is one short message, whatever YAML and the system make of it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.config import ConfigError, load_config
+from shared.config import ConfigError, entry_point, load_config
 from shared.evaluation.config import EvaluateConfig
 
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
@@ -58,3 +58,36 @@ def test_a_date_is_text() -> None:
 def test_config_paths_that_cannot_be(path: str) -> None:
     with pytest.raises(ConfigError, match="is no path"):
         load_config(EvaluateConfig, path)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (KeyboardInterrupt(), 130, "stopped before the end; nothing half-written is left\n"),
+        (
+            OSError(28, "No space left on device", "/x/y"),
+            2,
+            "error: /x/y could not be written: No space left on device.",
+        ),
+    ],
+)
+def test_what_ends_a_program_is_one_line(
+    error: BaseException, code: int, said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def main(_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("sys.argv", ["x"])
+    with pytest.raises(SystemExit) as end:
+        entry_point(main)
+    found = capsys.readouterr().err
+    assert end.value.code == code and found.startswith(said) and found.count("\n") == 1
+
+
+def test_other_errors_of_the_system_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def main(_: object) -> None:
+        raise FileNotFoundError(2, "No such file", "/x")
+
+    monkeypatch.setattr("sys.argv", ["x"])
+    with pytest.raises(FileNotFoundError):
+        entry_point(main)
