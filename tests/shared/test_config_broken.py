@@ -1,4 +1,4 @@
-"""What no config looks like, and what ends a program from outside, is one short message, whatever YAML and the system make of it."""
+"""What no config looks like, and what ends a program from outside, is one short message, whatever made it."""
 
 from __future__ import annotations
 
