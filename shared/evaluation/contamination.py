@@ -1,4 +1,4 @@
-"""Does the pretraining store share patients, or whole records, with the test split?"""
+"""Does the test split share patients, or whole records, with the pretraining store, or records with its own training split?"""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from shared.data.splits import Split
 from shared.data.store import ECGStore, StoreError
 
 
@@ -42,4 +43,27 @@ def check_contamination(trained_on: Mapping[str, Any] | None, store: ECGStore, t
         findings.append(f"LEAK: {copies} test records are sample-identical to a pretraining record")
     if not people and not copies:
         findings.append("no test patient and no test record was in pretraining")
+    return findings
+
+
+def check_copies(store: ECGStore, indices: np.ndarray, split: Split) -> list[str]:
+    """Test records that are sample by sample a training or validation record under another name; patients never are in both.
+
+    Args:
+        store, indices: the records.
+        split: positions among the indices.
+
+    Returns:
+        A sentence per finding; none where there is no copy. Copies that are cut, shifted or scaled are not seen.
+    """
+    records = store.records.iloc[indices]
+    tested, findings = records.iloc[split.test], []
+    for name, positions in (("training", split.train), ("validation", split.val)):
+        used = records.iloc[positions].drop_duplicates("digest").set_index("digest").record
+        copies = tested[tested.digest.isin(used.index)]
+        if len(copies):
+            pairs = ", ".join(
+                f"{record} = {used[d]}" for record, d in zip(copies.record[:3], copies.digest[:3], strict=True)
+            )
+            findings.append(f"LEAK: {len(copies)} test records are sample-identical to a {name} record (e.g. {pairs})")
     return findings

@@ -12,7 +12,7 @@ from torch import nn
 from shared.data.splits import open_labelled
 from shared.errors import UserError, did_you_mean
 from shared.evaluation.config import EvaluateConfig
-from shared.evaluation.contamination import check_contamination
+from shared.evaluation.contamination import check_contamination, check_copies
 from shared.evaluation.context import RANDOM, Context, Picture, Result
 from shared.evaluation.outside import at_its_rate, outside_rows
 from shared.evaluation.protocols import PROTOCOLS
@@ -75,7 +75,9 @@ def evaluate(rows: Rows, config: EvaluateConfig, out: Path) -> Path:
             for result in results.values():
                 mark_optimistic(result.validation.get(rows.name, {}), rows.chosen)
         test = context.indices[context.split.test]
-        notes = [*rows.notes, *resampled, *check_contamination(rows.trained_on, context.store, test), *problems]
+        copies = check_copies(context.store, context.indices, context.split)
+        overlap = check_contamination(rows.trained_on, context.store, test)
+        notes = [*rows.notes, *resampled, *copies, *overlap, *problems]
         page = write_results(context, results, notes, rows.name, rows.figures)
         record |= {
             "weights": None if config.encoder.weights is None else str(config.encoder.weights),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from shared.evaluation.contamination import check_contamination
+from shared.evaluation.contamination import check_contamination, check_copies
 from shared.evaluation.context import RANDOM, Context, Picture
 from shared.evaluation.evaluate import open_context
 from shared.evaluation.report.results import write_results
@@ -41,6 +41,7 @@ def report_finetuned(context: Context, done: Finetuned, pretrained: bool) -> Pat
     else:
         notes.append(f"control=false: no {RANDOM} row; compare with a run of mode=scratch")
     if pretrained:
+        notes += check_copies(context.store, context.indices, context.split)
         notes += check_contamination(done.trained_on, context.store, context.indices[context.split.test])
     else:
         notes.append("nothing was pretrained: no overlap with the test split to look for")

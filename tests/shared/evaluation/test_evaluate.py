@@ -15,11 +15,12 @@ from torch import Tensor, nn
 from shared.config import load_config
 from shared.data.prepare import choose_config, prepare
 from shared.data.spec import InputSpec
+from shared.data.splits import open_labelled
 from shared.data.store import ECGStore, StoreError
 from shared.data.tasks import make_task
 from shared.errors import UserError
 from shared.evaluation.config import EvaluateConfig
-from shared.evaluation.contamination import check_contamination
+from shared.evaluation.contamination import check_contamination, check_copies
 from shared.evaluation.context import RANDOM, UNTUNED, Context, Protocol, Result
 from shared.evaluation.evaluate import evaluate, evaluation_folder
 from shared.evaluation.protocols import PROTOCOLS
@@ -98,6 +99,22 @@ def test_an_evaluation_says_what_made_it_and_has_its_folder_alone(
     monkeypatch.setattr("shared.files.LOCK_SECONDS", 0.05)
     with hold(tmp_path), pytest.raises(UserError, match="is being written by process"):
         run(synthetic_store, tmp_path)
+
+
+def test_copies_between_the_splits_of_an_evaluation_are_reported(synthetic_store: Path) -> None:
+    data = open_labelled(synthetic_store, "superclass", False, {"train": [1, 2], "val": [9], "test": [10]})
+    assert check_copies(data.store, data.indices, data.split) == []
+    digests = data.store.records.digest.copy()
+    train, val, test = (data.indices[part] for part in (data.split.train, data.split.val, data.split.test))
+    digests.iloc[test[:2]] = digests.iloc[train[0]]
+    digests.iloc[test[2]] = digests.iloc[val[1]]
+    data.store.records["digest"] = digests
+    names = data.store.records.record
+    assert check_copies(data.store, data.indices, data.split) == [
+        "LEAK: 2 test records are sample-identical to a training record (e.g. "
+        f"{names[test[0]]} = {names[train[0]]}, {names[test[1]]} = {names[train[0]]})",
+        f"LEAK: 1 test records are sample-identical to a validation record (e.g. {names[test[2]]} = {names[val[1]]})",
+    ]
 
 
 def test_planted_leak_is_reported(synthetic_store: Path) -> None:
