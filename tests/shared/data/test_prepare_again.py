@@ -171,7 +171,7 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        (["out=x"], "source: None is not one of ptbxl, ludb, "),
+        (["out=x"], "source: None is not one of ptbxl, "),
         (["source=ptb", "out=x"], "source: 'ptb' is not one of"),
         (["source=[ptbxl]", "out=x"], "source: .* is not one of"),
         (["source=ptbxl"], "out: Field required"),
