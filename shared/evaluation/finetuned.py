@@ -40,8 +40,8 @@ def report_finetuned(context: Context, done: Finetuned, pretrained: bool) -> Pat
         notes.append(f"{RANDOM}: {mode} from random weights, otherwise trained the same")
     else:
         notes.append(f"control=false: no {RANDOM} row; compare with a run of mode=scratch")
+    notes += check_copies(context.store, context.indices, context.split)
     if pretrained:
-        notes += check_copies(context.store, context.indices, context.split)
         notes += check_contamination(done.trained_on, context.store, context.indices[context.split.test])
     else:
         notes.append("nothing was pretrained: no overlap with the test split to look for")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -226,6 +228,21 @@ def test_overwriting_a_run_reports_anew(synthetic_store: Path, tmp_path: Path) -
         )  # fmt: skip
     assert (out / "evaluation" / "report.html").is_file()
     assert len((out / "log.jsonl").read_text().splitlines()) == 1
+
+
+def test_copies_between_its_splits_are_reported_whatever_it_started_from(synthetic_store: Path, tmp_path: Path) -> None:
+    store = shutil.copytree(synthetic_store, tmp_path / "store")
+    records = pd.read_parquet(store / "records.parquet")
+    train, test = records.index[records.fold == 1][0], records.index[records.fold == 10][0]
+    records.loc[test, "digest"] = records.digest[train]
+    records.to_parquet(store / "records.parquet", index=False)
+    folder = run("st_mem", store, tmp_path / "run", "mode=scratch", "optim.epochs=1", "control=false")
+    notes = json.loads((folder / "evaluation" / "summary.json").read_text())["notes"]
+    copies = [note for note in notes if "sample-identical to a training record" in note]
+    assert copies == [
+        "LEAK: 1 test records are sample-identical to a training record "
+        f"(e.g. {records.record[test]} = {records.record[train]})"
+    ]
 
 
 def test_label_share_and_single_label(synthetic_store: Path, tmp_path: Path) -> None:
