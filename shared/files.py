@@ -66,6 +66,22 @@ def is_held(folder: Path) -> bool:
         return True
 
 
+def walk_links(root: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """Folder, names of folders and of files at and below `root`, as `os.walk`; links are followed, into each folder once.
+
+    Taking names out of the list of folders keeps the walk out of them.
+    """
+    seen: set[Path] = set()
+    for path, folders, files in os.walk(root, followlinks=True):
+        whole = Path(path).resolve()
+        if whole in seen:
+            folders.clear()
+            continue
+        seen.add(whole)
+        folders.sort()
+        yield Path(path), folders, files
+
+
 def _lock_of(folder: Path) -> Path:
     whole = folder.resolve()  # one lock, by whatever name the folder is reached
     return whole.with_name(f".{whole.name}.lock")

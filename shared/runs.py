@@ -23,7 +23,7 @@ import yaml
 from shared.checkpoints import WEIGHTS, checkpoints_of, step_of
 from shared.config import asks_for_help, entry_point, repo_path
 from shared.errors import UserError
-from shared.files import damage, is_held
+from shared.files import damage, is_held, walk_links
 from shared.run_folder import BEST
 from shared.run_record import read_record
 
@@ -46,16 +46,9 @@ class Summary:
 
 def find_runs(folder: Path) -> Iterator[Path]:
     """Run folders at and below a folder, by path; each link's folder is looked into once."""
-    seen: set[Path] = set()
-    for path, folders, _ in os.walk(folder, followlinks=True):
-        folders.sort()
-        whole = Path(path).resolve()
-        if whole in seen:
-            folders.clear()
-            continue
-        seen.add(whole)
+    for path, folders, _ in walk_links(folder):
         if "checkpoints" in folders:
-            yield Path(path)
+            yield path
         folders[:] = [name for name in folders if name not in ("checkpoints", "tensorboard") and name[0] != "."]
 
 

@@ -16,6 +16,7 @@ import pandas as pd
 from jinja2 import Environment, StrictUndefined
 
 from shared.errors import UserError
+from shared.evaluation.report.tables import format_interval
 from shared.evaluation.validation import VALIDATION_FILE
 from shared.plots.ranks import plot_ranks
 from shared.statistics.interval import Interval
@@ -147,11 +148,11 @@ def describe(lines: Sequence[Line], measure: Measure, show_test: bool) -> list[s
     scored = [line for line in lines if line.validation is not None]
     best, value = scored[0], scored[0].validation
     assert value is not None
-    test = f"its score on test is {_format(best.test)}" if best.test is not None else "it has no score on test"
+    test = f"its score on test is {format_interval(best.test)}" if best.test is not None else "it has no score on test"
     end = "lowest" if measure.lower_is_better else "highest"
     said = [
         f"Chosen of {len(scored)} points by {measure.name} on {value['n']} validation records: {best.name} with "
-        f"{_format(value)}; {test}.",
+        f"{format_interval(value)}; {test}.",
         f"The {end} of {len(scored)} validation scores flatters its point; the test score was not used to choose it.",
     ]
     near = [line for line in scored[1:] if value["low"] <= line.validation["value"] <= value["high"]]  # type: ignore[index]
@@ -178,8 +179,8 @@ def shown_table(lines: Sequence[Line], short: Sequence[str], measure: Measure, s
             [
                 f"{number}" if has else "–",
                 *line.settings.values(),
-                _format(line.validation) if has else line.state,
-                "–" if test is None else f"{_format(test)}{mark}",
+                format_interval(line.validation) if has else line.state,
+                "–" if test is None else f"{format_interval(test)}{mark}",
             ]
         )
     title = f"{measure.protocol} {measure.title}"
@@ -210,12 +211,6 @@ def to_markdown(table: pd.DataFrame) -> list[str]:
     cells = [[str(cell).replace("|", r"\|") for cell in row] for row in table.itertuples(index=False)]
     head = [f"| {' | '.join(table.columns)} |", "|---" * table.shape[1] + "|"]
     return [*head, *(f"| {' | '.join(row)} |" for row in cells)]
-
-
-def _format(score: Interval | None) -> str:
-    assert score is not None
-    digits = 3 if abs(score["value"]) < 100 else 1
-    return f"{score['value']:.{digits}f} [{score['low']:.{digits}f}, {score['high']:.{digits}f}]"
 
 
 PAGE = """<!doctype html>

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import warnings
 from collections.abc import Sequence
@@ -24,6 +23,7 @@ from shared.data.sources.base import (
     require_root,
 )
 from shared.errors import UserError
+from shared.files import walk_links
 
 LABELS = ("labels", "dx")
 
@@ -88,14 +88,8 @@ def _headers(root: Path, pattern: str) -> list[Path]:
     parts = re.split(r"(\*\*/|\*|\?)", pattern)
     wild = {"**/": "(?:.*/)?", "*": "[^/]*", "?": "[^/]"}
     wanted = re.compile("".join(wild.get(part) or re.escape(part) for part in parts))
-    found, seen = [], set()
-    for folder, folders, files in os.walk(root, followlinks=True):
-        here = Path(folder)
-        if here.resolve() in seen:
-            folders.clear()
-            continue
-        seen.add(here.resolve())
-        folders.sort()
+    found = []
+    for here, _, files in walk_links(root):
         names = [(here / name).relative_to(root) for name in files]
         found += [name.with_suffix("") for name in names if wanted.fullmatch(name.as_posix())]
     return sorted(found)
