@@ -136,6 +136,8 @@ class Run:
         except OSError as late:  # what was held back could not be written
             error = error or late
         if self.world_size > 1 and self._owns_ranks:
+            if error is None or isinstance(error, Stop):
+                dist.barrier()  # else a thread of gloo may still hold the last tensor when Python ends, which aborts
             dist.destroy_process_group()
         if isinstance(error, OSError) and error.errno in NO_ROOM:
             room = "Make room; the same command continues from the last checkpoint, which is whole."
