@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any, TypeVar
 
@@ -13,6 +13,8 @@ import joblib
 from shared.errors import UserError
 
 R = TypeVar("R")
+PATIENCE = "30s"
+"""How long a scheduler may take to answer."""
 AHEAD = 3
 """Jobs handed out for each process beyond what has been taken; more would only pile up results."""
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
@@ -30,7 +32,7 @@ def map_in_order(
         scheduler: address of a dask scheduler; None: the active client's, or a cluster of `workers` processes here.
 
     Raises:
-        UserError: dask is not installed, or there is no scheduler at the address.
+        UserError: dask is not installed, there is no scheduler at the address, or a process was killed.
     """
     if backend == "sequential":
         yield from (work(*job) for job in jobs)
@@ -39,12 +41,17 @@ def map_in_order(
         submit, number = _executor(backend, workers, scheduler, held)
         pending: deque[Future[R]] = deque()
         held.callback(lambda: [future.cancel() for future in pending])
-        for job in jobs:
-            pending.append(submit(work, *job))
-            if len(pending) >= AHEAD * number:
+        try:
+            for job in jobs:
+                pending.append(submit(work, *job))
+                if len(pending) >= AHEAD * number:
+                    yield pending.popleft().result()
+            while pending:
                 yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
+        except BrokenExecutor:
+            raise UserError(
+                "a process that read records was killed, perhaps for want of memory: give fewer workers or a smaller chunk."
+            ) from None
 
 
 def _executor(
@@ -68,7 +75,7 @@ def _dask(workers: int, scheduler: str | None, held: ExitStack) -> tuple[Callabl
     except ImportError:
         raise UserError('backend=dask needs dask: pip install -e ".[cluster]" brings it.') from None
     try:
-        client = get_client() if scheduler is None else held.enter_context(Client(scheduler, timeout="30s"))
+        client = get_client() if scheduler is None else held.enter_context(Client(scheduler, timeout=PATIENCE))
     except ValueError:  # no active client
         number = joblib.effective_n_jobs(workers)
         cluster = held.enter_context(LocalCluster(number, threads_per_worker=1, dashboard_address=None))
