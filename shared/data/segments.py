@@ -13,7 +13,8 @@ from shared.data.quality import LIMB_MV, amplitudes, flag_leads, is_odd_age
 from shared.data.sources import SOURCES
 from shared.data.sources.base import PrepareConfig, RecordError, Recording
 from shared.data.store import MICROVOLT
-from shared.leads import LeadError, arrange_leads, limb_residual
+from shared.lead_rows import arrange_leads, limb_residual
+from shared.leads import LeadError
 from shared.measurements.catalog import VALUES
 from shared.measurements.features import extract_features
 from shared.signals import FLAT_MV, FS_RANGE, clipped_samples, resample_ends, typical_amplitude

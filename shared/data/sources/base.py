@@ -70,7 +70,7 @@ class PrepareConfig(Section):
     @field_validator("leads", mode="before")
     @classmethod
     def _names(cls, value: object) -> object:
-        return parse_leads(value) if isinstance(value, str | list | tuple) else value
+        return parse_leads(value, others=True) if isinstance(value, str | list | tuple) else value
 
     @field_validator("features", mode="before")
     @classmethod

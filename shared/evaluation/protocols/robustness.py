@@ -13,7 +13,8 @@ from shared.evaluation.conditions import CONDITION_TITLES, SPREADS, Draws, curve
 from shared.evaluation.context import Context, Picture, Protocol, Result
 from shared.evaluation.protocols.knn import KNNSettings
 from shared.evaluation.protocols.linear_probe import fit_row
-from shared.leads import LIMB_FROM_I_II, subset_leads
+from shared.lead_rows import LIMB_FROM_I_II
+from shared.leads import subset_leads
 from shared.statistics.knn import knn_scores
 from shared.statistics.metrics import Array
 

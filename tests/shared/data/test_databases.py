@@ -15,7 +15,8 @@ from shared.data.prepare import choose_config, prepare
 from shared.data.sources import SOURCES, ludb, ptbxl, synthetic
 from shared.data.sources.base import RecordError
 from shared.errors import UserError
-from shared.leads import LEADS, limb_residual
+from shared.lead_rows import limb_residual
+from shared.leads import LEADS
 from tests.golden import real_data
 from tests.shared.data.preparing import audit_of
 from tests.shared.data.wfdb_records import draw_ecg, write_record
