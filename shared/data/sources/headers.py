@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from shared.data.sources.base import ages
+from shared.errors import UserError
 from shared.files import walk_links
 
 EVERY_RECORD = ("**/*.hea", "**/*.mat")
@@ -33,6 +34,18 @@ def find_records(root: Path, *patterns: str) -> list[Path]:
         names = [(here / name).relative_to(root) for name in files]
         found |= {name.with_suffix("") for name in names if wanted.fullmatch(name.as_posix())}
     return sorted(found)
+
+
+def refuse_twins(records: pd.Series, paths: pd.Series, root: Path) -> None:
+    """Refuse a folder where two records have one name, as where an archive was unpacked twice.
+
+    Raises:
+        UserError: two have.
+    """
+    twice = records[records.duplicated()]
+    if len(twice):
+        places = paths[records == twice.iloc[0]]
+        raise UserError(f"{root}: record {twice.iloc[0]} lies in {' and '.join(places[:2])}. Keep one of them.")
 
 
 def parse_comments(comments: Sequence[str], patient_keys: Sequence[str] = ()) -> dict[str, Any]:
