@@ -5,6 +5,8 @@ from shared.data.sources import (
     chapman_ningbo,
     code15,
     ludb,
+    mitbih,
+    physionet2017,
     ptbxl,
     synthetic,
     wfdb_folder,
@@ -17,6 +19,8 @@ SOURCES: dict[str, Source] = {
     "ludb": Source(ludb.Config, ludb.LABELS, ludb.index, ludb.read),
     "challenge2021": Source(challenge2021.Config, challenge2021.LABELS, challenge2021.index, challenge2021.read),
     "chapman_ningbo": Source(chapman_ningbo.Config, chapman_ningbo.LABELS, chapman_ningbo.index, chapman_ningbo.read),
+    "physionet2017": Source(physionet2017.Config, physionet2017.LABELS, physionet2017.index, physionet2017.read),
+    "mitbih": Source(mitbih.Config, mitbih.LABELS, mitbih.index, mitbih.read),
     "wfdb_folder": Source(wfdb_folder.Config, wfdb_folder.LABELS, wfdb_folder.index, wfdb_folder.read),
     "synthetic": Source(synthetic.Config, synthetic.LABELS, synthetic.index, synthetic.read),
 }
