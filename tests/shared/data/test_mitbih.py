@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import wfdb
 
+from shared.data.prepare import prepare
 from shared.data.sources import mitbih
 from shared.data.sources.base import RecordError
 from shared.errors import UserError
 from tests.golden import real_data
+from tests.shared.data.preparing import audit_of
 from tests.shared.data.wfdb_records import draw_ecg
 
 FS_HZ = 360
@@ -98,6 +100,22 @@ def test_every_record_is_where_de_chazal_has_it_but_202(tmp_path: Path) -> None:
     assert set(index.fold[index.chazal_set == "DS2"]) == {10} and set(index.fold[index.chazal_set == ""]) == {0}
     assert set(index.fold[index.chazal_set == "DS1"]) == set(range(1, 10))
     assert (index.groupby("patient").fold.nunique() == 1).all()
+
+
+def test_every_segment_carries_what_is_said_of_its_half_hour(tmp_path: Path) -> None:
+    """Of the lead V1, which is one of the twelve; a record without it is left out and counted."""
+    for seed, (name, leads) in enumerate({"101": ("MLII", "V1"), "102": ("V5", "V2"), "105": ("MLII", "V1")}.items()):
+        ecg = np.tile(draw_ecg(seed)[[1, 6]], (1, 3))
+        write_mitbih(tmp_path / "in", name, ecg, leads, marks=MARKS if name == "101" else [("+", "(N"), ("N", "")])
+    settings = {"leads": ["V1"], "fs": 360.0, "backend": "sequential", "out": tmp_path / "out"}
+    store = prepare(mitbih.Config(root=tmp_path / "in", **settings))
+    records = store.records
+    assert records.record.tolist() == ["101"] * 2 + ["105"] * 2 and records.segment.tolist() == [0, 1, 0, 1]
+    assert audit_of(store)["left_out"] == {"missing or unknown leads": 1}
+    assert [list(x) for x in records.record_rhythms] == [["AFIB", "N"]] * 2 + [["N"]] * 2
+    assert records.record_beats_N.tolist() == [2, 2, 1, 1] and records.paced.tolist() == [True, True, False, False]
+    assert records.chazal_set.tolist() == ["DS1"] * 2 + ["DS2"] * 2 and records.fold.tolist()[2:] == [10, 10]
+    np.testing.assert_allclose(store[2] * 1e-3, np.tile(draw_ecg(2)[[6]], 3)[:, :3600], atol=3.1e-3)
 
 
 @pytest.mark.parametrize(
