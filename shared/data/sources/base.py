@@ -288,9 +288,12 @@ def require_root(root: Path | None, *files: str) -> Path:
 
 
 def ages(values: pd.Series) -> pd.Series:
-    """Ages in years as float; 300, which stands for "over 89" in PTB-XL and what was made of it, is 90 everywhere."""
+    """Ages in years as float, NaN where unknown, for which CPSC and MIT-BIH write -1.
+
+    300, which stands for "over 89" in PTB-XL and what was made of it, is 90 everywhere.
+    """
     years = pd.to_numeric(values, errors="coerce").astype(float)
-    return years.where(years != 300, 90.0)
+    return years.where(years != -1).where(years != 300, 90.0)
 
 
 def fold_by_patient(patients: pd.Series, num_folds: int = 10) -> pd.Series:
