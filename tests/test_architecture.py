@@ -61,7 +61,7 @@ ALLOWED: dict[str, set[str]] = {
     "features": {"measurements"},
     "data": GROUND | {"files", "measurements", "programs"},
     "statistics": {"errors"},
-    "plots": {"statistics"},
+    "plots": {"leads", "statistics"},
     "embeddings": {"data", "errors"},
     "finetune": BELOW | TRAINING | {"statistics", "plots", "embeddings", "evaluation.config"},
     "triplet": BELOW | TRAINING | {"statistics", "plots", "embeddings", "evaluation.config"},
