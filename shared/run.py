@@ -1,7 +1,7 @@
 """One Run: seed, device, precision, ranks, run folder, logs, checkpoints, resume.
 
-Everything random in a step is a function of (seed, step, rank), so a resumed run continues exactly without storing
-generator states: the weights, the optimizer, the scaler, the step number and the sums of a begun epoch are the whole state.
+Everything random in a step is a function of (seed, step, place in the batch), so a resumed run continues exactly without
+storing generator states: the weights, the optimizer, the scaler, the step number and the sums of a begun epoch are the whole state.
 """
 
 from __future__ import annotations
@@ -63,8 +63,7 @@ class Run:
     """The setting of one training run. Use as a context manager.
 
     Args:
-        config: the `run` section.
-        resolved: the whole config, written to the folder and into every checkpoint.
+        config: the `run` section; resolved: the whole config, written to the folder and into every checkpoint.
         method: name stored beside the weights.
 
     Attributes:
@@ -183,12 +182,18 @@ class Run:
         return iterate(self, number, steps_per_epoch, batches)
 
     def begin_step(self, device: torch.device | None = None) -> torch.Generator:
-        """Seed everything random in this step and return the generator for masks, on the given device or the run's."""
-        seed = int(
-            np.random.SeedSequence([self.config.seed, self.step, self.rank]).generate_state(1, np.uint64)[0] >> 1
-        )
-        torch.manual_seed(seed)
-        return torch.Generator(device or self.device).manual_seed(seed)
+        """Seed everything random in this step, and return a generator on the given device or the run's, alike on all ranks.
+
+        What is drawn with it for the whole effective batch, then cut to `own` rows, is the same for any number of ranks.
+        """
+        parts = ([self.config.seed, self.step, rank] for rank in (self.rank, 0))
+        own, common = (int(np.random.SeedSequence(part).generate_state(1, np.uint64)[0] >> 1) for part in parts)
+        torch.manual_seed(own)
+        return torch.Generator(device or self.device).manual_seed(common)
+
+    def own(self, batch_size: int) -> slice:
+        """This rank's rows of an effective batch."""
+        return slice(*(batch_size * rank // self.world_size for rank in (self.rank, self.rank + 1)))
 
     def accumulating(self, model: nn.Module, last: bool) -> AbstractContextManager[Any]:
         """Context of one micro-batch's backward: ranks exchange gradients in the last one only."""
@@ -207,9 +212,8 @@ class Run:
     def share_of(self, batch_size: int) -> int:
         """This rank's part of the effective batch; a UserError where it does not divide evenly."""
         if batch_size % self.world_size:
-            raise UserError(
-                f"optim.batch_size {batch_size} is the effective batch and must divide over {self.world_size} processes."
-            )
+            told = f"optim.batch_size {batch_size} is the effective batch and must divide over {self.world_size} processes."
+            raise UserError(told)
         return batch_size // self.world_size
 
     def mean_over_ranks(self, values: Mapping[str, Tensor | float]) -> dict[str, float]:
@@ -293,8 +297,8 @@ class Run:
 
     def late(self) -> bool:
         """Whether `checkpoint_minutes` have passed since the last checkpoint, on any rank's clock."""
-        minutes = self.config.checkpoint_minutes
-        return minutes is not None and self._agree(int(time.monotonic() - self._saved_at > 60 * minutes)) > 0
+        most = self.config.checkpoint_minutes
+        return most is not None and self._agree(int(time.monotonic() - self._saved_at > 60 * most)) > 0
 
     def _agree(self, value: int) -> int:
         """The largest of all ranks' numbers."""
