@@ -66,9 +66,6 @@ class Run:
         config: the `run` section; resolved: the whole config, written to the folder and into every checkpoint.
         method: name stored beside the weights.
 
-    Attributes:
-        step: optimizer steps done.
-
     Raises:
         UserError: the folder holds a run with other settings, or the device is not there.
     """
@@ -79,7 +76,7 @@ class Run:
         self.rank, self.world_size, local_rank = join_ranks()
         self.device = pick_device(config.device, local_rank)
         self.out = config.out
-        self.step = 0
+        self.step = 0  # optimizer steps done
         self._kept: tuple[nn.Module, dict[str, Any]] | None = None
         self._epoch: dict[str, Any] | None = None
         self._signal: int | None = None
@@ -115,7 +112,9 @@ class Run:
                 held.callback(self._log.close)
                 self._record = RunRecord(self.out, self.resolved, self.device, self.world_size)
             if self.world_size > 1:
-                dist.barrier()
+                from shared.ranks import require_alike
+
+                require_alike("the config", self.resolved.model_dump_json())
             for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
                 outer = signal.signal(signum, self._on_signal)
                 held.callback(signal.signal, signum, outer)

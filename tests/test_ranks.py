@@ -22,6 +22,28 @@ TRAIN = textwrap.dedent("""
     torch.set_num_threads(1)
     LOOPS[sys.argv[1]][0](*sys.argv[2:])
 """)
+STOPPED = textwrap.dedent("""
+    import sys
+    import torch
+    from shared.epochs import Stop
+    from shared.run import Run
+    from tests.test_stops import LOOPS
+
+    torch.set_num_threads(1)
+    check = Run.check_signal
+
+    def at_step_three(run):
+        if run.step == 3:
+            run._signal = 15
+        return check(run)
+
+    Run.check_signal = at_step_three
+    try:
+        LOOPS[sys.argv[1]][0](*sys.argv[2:])
+    except Stop:
+        sys.exit(0)
+    sys.exit("it was not stopped")
+""")
 MORE = {
     "ecg_jepa": ("mask.groups=2", "optim.micro_batch=20"),
     "finetune": ("augment.num_operations=2", "drop_path=0"),
@@ -68,3 +90,14 @@ def test_two_ranks_train_as_one_does(loop: str, runs: Runs, tmp_path: Path) -> N
     LOOPS[loop][0](*settings_of(loop, runs, tmp_path / "one"))
     run_two_ranks(TRAIN, loop, *settings_of(loop, runs, tmp_path / "two"))
     compare(tmp_path / "one", tmp_path / "two")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("loop", ["st_mem", "ecg_jepa", "vqvae", "triplet"])
+def test_one_rank_continues_what_two_began(loop: str, runs: Runs, tmp_path: Path) -> None:
+    """Stopped within an epoch, so that its sums and its codes' counts come from two ranks too."""
+    LOOPS[loop][0](*settings_of(loop, runs, tmp_path / "one"))
+    settings = settings_of(loop, runs, tmp_path / "moved")
+    run_two_ranks(STOPPED, loop, *settings)
+    LOOPS[loop][0](*settings)
+    compare(tmp_path / "one", tmp_path / "moved")
