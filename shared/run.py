@@ -334,7 +334,8 @@ def pick_device(name: str, local_rank: int = 0) -> torch.device:
     if device.type == "cuda":
         if not torch.cuda.is_available():
             raise UserError(f"device is {name!r} but no CUDA GPU is visible. Use cpu, or check the driver.")
-        device = torch.device("cuda", device.index if device.index is not None else local_rank)
+        own = local_rank % torch.cuda.device_count()  # a task of Slurm may see its own GPU only
+        device = torch.device("cuda", device.index if device.index is not None else own)
         torch.cuda.set_device(device)
     return device
 

@@ -212,7 +212,9 @@ def draws(run: Run, step: int) -> tuple[float, float]:
     return torch.rand(1).item(), torch.rand(1, generator=generator).item()
 
 
-def test_randomness_is_a_function_of_seed_and_step_and_what_is_drawn_for_a_batch_not_of_the_rank(tmp_path: Path) -> None:
+def test_randomness_is_a_function_of_seed_and_step_and_what_is_drawn_for_a_batch_not_of_the_rank(
+    tmp_path: Path,
+) -> None:
     run = make_run(tmp_path)
     first = draws(run, 3)
     draws(run, 4)
