@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from scipy.signal import resample, resample_poly
 
+from shared.data import synthetic
 from shared.data.recordings import Settings, find_files, read_signals
 from shared.signals import resample_ends
 
@@ -60,10 +61,17 @@ def deviations(ecg: np.ndarray, fs: int, to: int, method: Callable[..., np.ndarr
 def main() -> None:
     """Print one line per pair of rates and method."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("root", type=Path, help="a folder of WFDB records of 10 s at 500 Hz, in mV")
+    parser.add_argument(
+        "root", type=Path, nargs="?", help="a folder of WFDB records of 10 s at 500 Hz; else synthetic ECG"
+    )
     parser.add_argument("--records", type=int, default=200)
     given = parser.parse_args()
-    records = [np.asarray(read_signals(file, Settings()).x, float) for file in find_files(given.root)[: given.records]]
+    if given.root is None:
+        patients = synthetic.draw_patients(given.records, seed=0)
+        records = list(synthetic.render(patients, fs=500).ecg.astype(float))
+    else:
+        files = find_files(given.root)[: given.records]
+        records = [np.asarray(read_signals(file, Settings()).x, float) for file in files]
     print(f"{len(records)} records; largest deviation of any lead, µV: at the ends median / 95 % / worst, inside worst")
     for fs, to in RATES:
         for name, method in METHODS.items():
