@@ -53,7 +53,7 @@ def test_the_job_trains_and_passes_on_how_it_ended(synthetic_store: Path, tmp_pa
 
 
 def test_a_saved_run_is_requeued_and_a_failed_one_is_not(tmp_path: Path) -> None:
-    submit(stand_ins(tmp_path, "exit 138"), CONFIG)
+    submit(stand_ins(tmp_path, 'touch "$SAVED"'), CONFIG)
     assert (tmp_path / "asked").read_text() == "requeue 7\n"
     (tmp_path / "asked").unlink()
     assert submit(stand_ins(tmp_path, "exit 3"), CONFIG).returncode == 3

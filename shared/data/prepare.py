@@ -58,7 +58,7 @@ def _prepare(config: PrepareConfig, settings: dict[str, Any]) -> ECGStore:
     started = time.perf_counter()
     source = SOURCES[config.source]
     whole = source.index(config).iloc[: config.limit]
-    index, unusable = _without_problems(whole)
+    index, unusable = without_problems(whole)
     num_samples = round(config.seconds * config.fs)
     shape = (len(config.leads), num_samples, config.shard, len(config.features))
     odd = _odd_segments(config, index) if "amplitude" in config.exclude else {}
@@ -101,7 +101,7 @@ def _reuse(config: PrepareConfig, settings: dict[str, Any]) -> ECGStore:
     return store
 
 
-def _without_problems(index: pd.DataFrame) -> tuple[pd.DataFrame, list[dict[str, str]]]:
+def without_problems(index: pd.DataFrame) -> tuple[pd.DataFrame, list[dict[str, str]]]:
     """The rows that can be read, and those whose line in the database's table cannot be used, as left out."""
     if PROBLEM not in index:
         return index.reset_index(drop=True), []

@@ -175,7 +175,7 @@ def read_table(path: Path, needed: Sequence[str]) -> tuple[pd.DataFrame, list[st
         `(table, problems)`; of a line with too many or too few cells only the first is kept, which names it.
 
     Raises:
-        UserError: not a readable CSV, or a column is missing.
+        UserError: not a readable CSV, or a column is missing or there twice.
     """
     lines: list[list[str]] = []
     problems: list[str] = []
@@ -194,6 +194,9 @@ def read_table(path: Path, needed: Sequence[str]) -> tuple[pd.DataFrame, list[st
     missing = [name for name in needed if name not in header]
     if missing:
         raise UserError(f"{path} has no column {', '.join(missing)}.")
+    twice = [name for name in needed if header.count(name) > 1]
+    if twice:
+        raise UserError(f"{path} has column {', '.join(twice)} more than once.")
     return pd.DataFrame(lines, columns=header, dtype=str), problems
 
 
@@ -209,6 +212,7 @@ def read_wfdb(path: Path) -> tuple[Recording, list[str]]:
         RecordError: missing or unreadable header, missing or truncated signal file, several segments, unknown unit.
     """
     try:
+        _check_record_line(path)
         record = wfdb.rdrecord(str(path), return_res=32)
     except Exception as error:
         record = _read_mended(path, error)
@@ -225,6 +229,24 @@ def read_wfdb(path: Path) -> tuple[Recording, list[str]]:
         record.p_signal.T[kept] * np.array(scale, dtype=np.float32)[:, None], dtype=np.float32
     )
     return Recording(signal, float(record.fs), [record.sig_name[row] for row in kept]), list(record.comments or [])
+
+
+GRAMMAR = re.compile(
+    r"[-\w]+(/\d+)?[ \t]+\d+([ \t]+\d+(\.\d+)?(/\S+)?([ \t]+\d+([ \t]+[\d:.]+([ \t]+[\d/.-]+)?)?)?)?[ \t]*"
+)
+"""A record line as WFDB's header(5) has it: name, channels, rate, length, time, date, all but two optional."""
+
+
+def _check_record_line(path: Path) -> None:
+    """Refuse a line that `wfdb` would read up to where it stops understanding: half a rate, and the length unsaid.
+
+    Raises:
+        ValueError: not in WFDB's grammar.
+    """
+    with path.with_name(f"{path.name}.hea").open(errors="replace") as file:
+        first = next((line.strip() for line in file if line.strip() and line.strip()[0] != "#"), "")
+    if not GRAMMAR.fullmatch(first):
+        raise ValueError(f"record line {first[:80]!r} is none")
 
 
 RECORD_LINE = re.compile(r"\s*([-\w]+?)(?:\.mat|\.dat|\.hea)?[ \t]+(\d+)[ \t]+([\d.]+)[ \t]+(\d+)\b.*")

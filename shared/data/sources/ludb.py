@@ -15,10 +15,12 @@ import wfdb
 from pydantic import Field
 
 from shared.data.sources.base import (
+    PROBLEM,
     PrepareConfig,
     Recording,
     fold_by_patient,
     read_each,
+    read_table,
     read_wfdb,
     require_root,
 )
@@ -42,24 +44,27 @@ class Config(PrepareConfig):
 
 
 def index(config: Config) -> pd.DataFrame:
-    """One row per record of `ludb.csv` whose header is there; every record is its own patient."""
+    """One row per record of `ludb.csv` whose header is there; every record is its own patient. An ID twice is its second line."""
     root = require_root(config.root, "ludb.csv")
-    table = pd.read_csv(root / "ludb.csv", dtype=str).fillna("")
-    missing = [name for name in ("ID", "Sex", "Age", *COLUMNS.values()) if name not in table.columns]
-    if missing:
-        raise UserError(f"{root / 'ludb.csv'} has no column {', '.join(missing)}.")
-    table["ID"] = table.ID.str.strip()
+    table, problems = read_table(root / "ludb.csv", ("ID", "Sex", "Age", *COLUMNS.values()))
+    age = pd.to_numeric(table.Age.str.lstrip(">"), errors="coerce")
+    wrong = {"ID": table.ID.duplicated(), "Age": age.isna() & (table.Age != "")}
+    for column, rows in wrong.items():
+        problems = [
+            p or (f"{column} is {v!r}" * bool(odd)) for p, v, odd in zip(problems, table[column], rows, strict=True)
+        ]
+    table["age"], table[PROBLEM] = age, problems
     table = table[[(root / "data" / f"{name}.hea").is_file() for name in table.ID]].reset_index(drop=True)
     if table.empty:
         raise UserError(
             f"{root / 'data'} holds none of the records that ludb.csv names. Expected data/1.hea and so on."
         )
-    sex = table.Sex.str.strip().str.upper().str[:1]
+    sex = table.Sex.str.upper().str[:1]
     found = pd.DataFrame(
         {
             "record": table.ID,
             "patient": table.ID,
-            "age": pd.to_numeric(table.Age.str.strip().str.lstrip(">"), errors="coerce"),
+            "age": table.age,
             "sex": sex.map({"M": 0.0, "F": 1.0}),
             "path": "data/" + table.ID,
         }
@@ -67,7 +72,7 @@ def index(config: Config) -> pd.DataFrame:
     for name, column in COLUMNS.items():
         found[name] = [sorted({line.strip() for line in cell.splitlines() if line.strip()}) for cell in table[column]]
     found["fold"] = fold_by_patient(found.patient)
-    return found
+    return found.assign(**{PROBLEM: table[PROBLEM]}) if (table[PROBLEM] != "").any() else found
 
 
 def read(config: Config, rows: pd.DataFrame) -> list[Any]:

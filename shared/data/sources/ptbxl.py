@@ -109,6 +109,9 @@ def _read_statements(path: Path) -> pd.DataFrame:
     ]
     if missing:
         raise UserError(f"{path} has no column {', '.join(missing)}.")
+    twice = statements.index[statements.index.duplicated()]
+    if len(twice):
+        raise UserError(f"{path} names statement {twice[0]} more than once ({len(twice)} such lines).")
     diagnostic = statements[statements.diagnostic == 1]
     found = {
         "superclass": diagnostic.diagnostic_class.nunique(),
