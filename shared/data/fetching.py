@@ -137,9 +137,15 @@ class Fetcher:
             DownloadError: there is none.
             AccessError: not without an account.
         """
-        answer: requests.Response = self._again(url, lambda: self._open(url, {}, stream=False))
-        answer.encoding = "utf-8"  # else it is guessed, for minutes where the page is long
-        return answer
+
+        def read() -> requests.Response:
+            with self._open(url, {}) as answer:
+                answer.encoding = "utf-8"  # else it is guessed, for minutes where the page is long
+                answer.content  # noqa: B018 (reads it)
+            return answer
+
+        found: requests.Response = self._again(url, read)
+        return found
 
     def _fetch(self, file: RemoteFile, part: Path, bar: Any) -> None:
         """Bytes of a file into its part, from where that ends."""
@@ -147,7 +153,7 @@ class Fetcher:
 
         def go_on() -> None:
             have = size_of(part)
-            with self._open(file.url, {"Range": f"bytes={have}-"} if have else {}, stream=True) as answer:
+            with self._open(file.url, {"Range": f"bytes={have}-"} if have else {}) as answer:
                 if answer.status_code == 416:
                     return  # nothing lies beyond what is there
                 if answer.status_code != 206 and have:  # the whole file comes again
@@ -181,25 +187,25 @@ class Fetcher:
             if self.stop.wait(min(60.0, self.config.wait_s * 2 ** (failures - 1))):
                 raise Stopped
 
-    def _open(self, url: str, headers: dict[str, str], stream: bool) -> requests.Response:
+    def _open(self, url: str, headers: dict[str, str]) -> requests.Response:
         session = getattr(self._own, "session", None)
         if session is None:
             session = self._own.session = requests.Session()
             self._sessions.append(session)
         # Compressed on the way, the bytes of a range would not be those of the file.
         answer: requests.Response = session.get(
-            url, headers={"Accept-Encoding": "identity", **headers}, stream=stream, timeout=TIMEOUT_S
+            url, headers={"Accept-Encoding": "identity", **headers}, stream=True, timeout=TIMEOUT_S
         )
+        if answer.ok or answer.status_code == 416:
+            return answer
+        answer.close()
         if answer.status_code in (401, 403):
-            answer.close()
             host = url.split("/")[2]
             raise AccessError(
                 f"{url} answers {answer.status_code}: {host} wants an account with access to {self.config.name}. Sign its terms "
                 f"on the database's page, and put a line into ~/.netrc: machine {host} login NAME password PASSWORD"
             )
-        if answer.status_code != 416:
-            answer.raise_for_status()
-        return answer
+        raise requests.HTTPError(response=answer)
 
 
 def difference(path: Path, file: RemoteFile) -> str | None:
