@@ -122,6 +122,9 @@ def check(argv: list[str]) -> str | None:
     if module in WITHOUT_YAML:
         config_from_cli(WITHOUT_YAML[module], given)
         return None
+    if module == "shared.data.doctor":
+        assert len(paths) <= 1, f"{module} takes one folder: {given}"
+        return None
     if module == "shared.data.verify":
         assert len(given) == 1, f"{module} takes one store: {given}"
         return None

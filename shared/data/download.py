@@ -47,6 +47,9 @@ def download(config: DownloadConfig) -> dict[str, list[str]]:
                 f"{len(failed)} of {len(files)} files could not be had:\n  " + "\n  ".join(failed[:SHOWN]) + rest + "\n"
                 "The others are whole. Call it again for the rest, or give a mirror: base=https://…"
             )
+        if config.publisher != "physionet":  # which has such a list among its files
+            sums = "".join(f"{file.digest}  {file.path}\n" for file in files if len(file.digest) == 32)
+            (config.out / "MD5SUMS").write_text(sums)
         if config.unpack:
             for file in files:
                 unpack(config.out / file.path)

@@ -198,6 +198,7 @@ def test_zenodo_and_figshare_say_digest_and_size(there: Publisher, tmp_path: Pat
         config = config_of(there, tmp_path / kind, publisher=kind, name=name)
         assert sorted(download(config)["fetched"]) == sorted(files)
         require_whole(config.out, files)
+        assert set(parse_sums((config.out / "MD5SUMS").read_text())) == set(files)  # what the doctor checks by
         assert f"{served} from {PIECE}" in there.asked
         there.asked.clear()
         assert len(download(config)["there"]) == 2 and all(
