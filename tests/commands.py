@@ -125,8 +125,8 @@ def check(argv: list[str]) -> str | None:
     if module == "shared.data.doctor":
         assert len(paths) <= 1, f"{module} takes one folder: {given}"
         return None
-    if module == "shared.data.verify":
-        assert len(given) == 1, f"{module} takes one store: {given}"
+    if module in ("shared.data.info", "shared.data.verify"):
+        assert len(paths) == (2 if "--compare" in given else 1), f"{module} takes stores: {given}"
         return None
     if module in OTHERS:
         return None
