@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ from shared.plots.stores import plot_amplitudes, plot_counts, plot_distributions
 EXAMPLES = 8
 MOST_ROWS = 40
 """Labels of a table; of the rest, the number."""
+NONE = "without any"
+"""What the line of segments without a label is called."""
 NAMED = 3
 """Records that are named of a flag."""
 AGE_YEARS, RATE_BPM = np.arange(0, 101, 5.0), np.arange(30, 181, 5.0)
@@ -210,20 +213,30 @@ def _labels(folder: Path, stores: Sequence[Description]) -> Section:
 
 
 def _label_table(column: str, names: Sequence[str], stores: Sequence[Description]) -> DataTable:
+    """Segments that carry each label, their share and, of one store, how many are in each split."""
     columns: list[str] = []
-    rows: dict[str, list[str]] = {name: [] for name in [*names[:MOST_ROWS], "without any"]}
+    rows: dict[str, list[str]] = {name: [] for name in [*names[:MOST_ROWS], NONE]}
     for one in stores:
-        carried = one.records[column].tolist() if column in one.records else [()] * len(one.store)
-        splits = {split: one.in_split(split) for split in SPLITS}
-        columns += [f"{one.name}" if len(stores) > 1 else "segments", "share", *(splits if len(stores) == 1 else ())]
+        everything = _count_labels(one, column, np.ones(len(one.store), dtype=bool))
+        splits = (
+            {split: _count_labels(one, column, one.in_split(split)) for split in SPLITS} if len(stores) == 1 else {}
+        )
+        columns += [one.name if len(stores) > 1 else "segments", "share", *splits]
         for name, cells in rows.items():
-            has = np.array([(name in labels) if name in names else len(labels) == 0 for labels in carried], dtype=bool)
-            cells += [num(int(has.sum())), f"{has.mean() * 100:.1f} %"]
-            cells += [num(int((has & mask).sum())) for mask in splits.values()] if len(stores) == 1 else []
+            cells += [num(everything[name]), f"{everything[name] / len(one.store) * 100:.1f} %"]
+            cells += [num(counts[name]) for counts in splits.values()]
     lines = list(rows.items())
     if len(names) > MOST_ROWS:
         lines.insert(-1, (f"… {len(names) - MOST_ROWS} more", [""] * len(columns)))
     return DataTable(column, columns, lines)
+
+
+def _count_labels(one: Description, column: str, rows: np.ndarray) -> Counter[str]:
+    """Segments of these rows with each label, and with none."""
+    if column not in one.records:
+        return Counter({NONE: int(rows.sum())})
+    carried = one.records[column][rows].tolist()
+    return Counter([name for labels in carried for name in (labels if len(labels) else (NONE,))])
 
 
 def _quality(stores: Sequence[Description]) -> Section:

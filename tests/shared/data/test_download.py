@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import shutil
+import subprocess
 import tarfile
 import zipfile
 from collections.abc import Iterator
@@ -275,3 +276,12 @@ def test_scripts_name_what_they_fetch(
     main([entry for entry in given if not entry.startswith("sums=")])
     require_whole(tmp_path / "db", files)
     assert f"{tmp_path / 'db'} is whole: " in capsys.readouterr().out
+
+
+def test_a_script_runs_to_its_end(there: Publisher, tmp_path: Path) -> None:
+    there.physionet("ludb/1.0.1", {"ludb.csv": b"ID", "data/1.hea": b"1 12 500 5000"})
+    command = ["bash", "scripts/data/download_ludb.sh", f"out={tmp_path / 'db'}", f"base={there.base}", "only=*.csv"]
+    done = subprocess.run(command, cwd=REPO_ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    require_whole(tmp_path / "db", {"ludb.csv": b"ID"})
+    assert "is whole: 1 files" in done.stdout and not (tmp_path / "db" / "data").exists()
