@@ -91,6 +91,29 @@ def as_groups(times: Tensor, batch: int) -> Tensor:
     return groups
 
 
+def masks_of(mask: Tensor, batch: int, first: int, number: int) -> Tensor:
+    """The masks of some records of a batch: of `number` from `first` on.
+
+    Args:
+        mask: `[N]` or `[G, N]` of the whole batch; each of the G serves an equal, contiguous part of it.
+        batch: records in it.
+        first, number: which records.
+
+    Raises:
+        UserError: G does not divide the batch, or the records begin or end within the part of one mask and hold more.
+    """
+    groups = as_groups(mask, batch)
+    each, last = batch // len(groups), first + number
+    if first // each == (last - 1) // each:
+        return groups[first // each]
+    if first % each or last % each:
+        raise UserError(
+            f"{len(groups)} masks (mask.groups) over a batch of {batch} serve {each} records each, which does not fit the "
+            f"{number} that are trained on at a time. Choose groups, optim.micro_batch and processes that divide the batch."
+        )
+    return groups[first // each : last // each]
+
+
 @torch.compiler.disable  # its sizes depend on the values; outside the graph, a new count is only a new shape
 def split_times(mask: Tensor, num_patches: int, batch: int) -> tuple[Tensor, Tensor]:
     """Check a mask `[N]` or `[G, N]` and list its visible `[G, Nvis]` and masked `[G, Nmask]` times, each in order.

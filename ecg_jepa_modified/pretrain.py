@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from ecg_jepa_modified.config import PretrainConfig
-from ecg_jepa_modified.masking import draw_mask
+from ecg_jepa_modified.masking import draw_mask, masks_of
 from ecg_jepa_modified.model import ECGJEPA
 from shared.checkpoints import start_from
 from shared.config import config_from_cli, entry_point
@@ -65,14 +65,16 @@ def pretrain(config: PretrainConfig) -> Path:
                 schedule.step_update(run.step)
                 model.train()
                 ecg = preprocess(signals.to(run.device, non_blocking=True))
+                mask = draw_mask(config.mask, config.model.num_patches, generator)
+                begin = run.own(optim.batch_size).start
                 sums = dict.fromkeys(("loss", "pred_std", "target_std"), torch.zeros((), device=run.device))
                 for first in range(0, batch_size, micro):
                     part = ecg[first : first + micro]
                     share = len(part) / batch_size
-                    mask = draw_mask(config.mask, config.model.num_patches, generator)
+                    masks = masks_of(mask, optim.batch_size, begin + first, len(part))
                     with run.accumulating(wrapped, last=first + micro >= batch_size):
                         with run.autocast():
-                            terms = wrapped(part, mask)
+                            terms = wrapped(part, masks)
                         run.scaler.scale(terms.loss * share).backward()
                     sums = {name: value + terms[name].detach() * share for name, value in sums.items()}
                 momentum = model.ema_momentum(run.step, total_steps)

@@ -1,4 +1,4 @@
-"""Lead names, their one order, selection by name, derivation and the identity check.
+"""Lead names, their one order, selection by name; and the names of channels that are none of the twelve.
 
 This is the vocabulary of everything above it. Signals are `[L, T]` in millivolt; leads are always found by name, never by
 position, because databases disagree on order (`aVL` before `aVF` or after) and on spelling (`AVR`, `aVR`, `avr`).
@@ -6,9 +6,8 @@ position, because databases disagree on order (`aVL` before `aVF` or after) and 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
-
-import numpy as np
 
 from shared.errors import UserError, did_you_mean
 
@@ -20,16 +19,6 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "limb": LIMB_LEADS,
     "precordial": LEADS[6:],
     "independent": INDEPENDENT_LEADS,
-}
-
-# Einthoven's and Goldberger's identities: each limb lead as a·I + b·II.
-LIMB_FROM_I_II: dict[str, tuple[float, float]] = {
-    "I": (1.0, 0.0),
-    "II": (0.0, 1.0),
-    "III": (-1.0, 1.0),
-    "aVR": (-0.5, -0.5),
-    "aVL": (1.0, -0.5),
-    "aVF": (-0.5, 1.0),
 }
 
 _BY_LOWER = {name.lower(): name for name in LEADS}
@@ -56,8 +45,25 @@ def is_lead(name: str) -> bool:
     return str(name).strip().lower() in _BY_LOWER
 
 
-def parse_leads(leads: str | Iterable[str]) -> tuple[str, ...]:
+def channel_name(name: str) -> str:
+    """A lead in standard spelling; the name of any other channel (`MLII`, `PPG`) as it stands.
+
+    Raises:
+        LeadError: it is none of the twelve but looks like one (`aVX`, `V7`), which is more often a slip than a name.
+    """
+    name = str(name).strip()
+    return name if name and not is_lead(name) and not RESEMBLES.fullmatch(name) else canonical_lead(name)
+
+
+RESEMBLES = re.compile(r"a?v\w{0,2}|i+\w?|[il1]{1,3}", re.IGNORECASE)
+
+
+def parse_leads(leads: str | Iterable[str], others: bool = False) -> tuple[str, ...]:
     """Read a lead selection: names and groups (`all`, `limb`, `precordial`, `independent`), as a list or `"limb,V2"`.
+
+    Args:
+        leads: the selection.
+        others: whether channels other than the twelve leads may be named too.
 
     Returns:
         The names in standard spelling, in the order given.
@@ -65,8 +71,9 @@ def parse_leads(leads: str | Iterable[str]) -> tuple[str, ...]:
     Raises:
         LeadError: an unknown or repeated name, or no name at all.
     """
+    named = channel_name if others else canonical_lead
     parts = leads.split(",") if isinstance(leads, str) else list(leads)
-    names = tuple(name for part in parts for name in GROUPS.get(str(part).strip().lower()) or (canonical_lead(part),))
+    names = tuple(name for part in parts for name in GROUPS.get(str(part).strip().lower()) or (named(part),))
     if not names:
         raise LeadError(f"no lead was given. Name some of {', '.join(LEADS)} or a group: {', '.join(GROUPS)}.")
     if len(set(names)) != len(names):
@@ -86,68 +93,6 @@ def lead_indices(wanted: Sequence[str], available: Sequence[str]) -> list[int]:
     return [list(available).index(name) for name in wanted]
 
 
-def arrange_leads(
-    signal: np.ndarray, names: Sequence[str], wanted: Sequence[str] = LEADS
-) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Pick leads by name in the wanted order; derive the limb leads that are missing from I and II.
-
-    Args:
-        signal: `[len(names), T]`, millivolt.
-        names: the header's names, any case; names that are no ECG lead (a pressure, `V3R`) are passed over.
-        wanted: standard names, in the order to return.
-
-    Returns:
-        `(ecg [len(wanted), T], derived)`, where `derived` names the leads that were computed.
-
-    Raises:
-        LeadError: a wanted lead is absent and cannot be derived, or a lead stands twice in the header.
-    """
-    if len(signal) != len(names):
-        raise LeadError(f"the header names {len(names)} signals but the file holds {len(signal)}.")
-    rows: dict[str, np.ndarray] = {}
-    for name, row in zip(names, signal, strict=True):
-        standard = _BY_LOWER.get(str(name).strip().lower())
-        if standard is None:
-            continue
-        if standard in rows:
-            raise LeadError(f"lead {standard} stands twice in the header: {', '.join(names)}.")
-        rows[standard] = row
-    derived = []
-    for name in wanted:
-        if name in rows:
-            continue
-        if name not in LIMB_FROM_I_II or "I" not in rows or "II" not in rows:
-            raise LeadError(
-                f"lead {name} is missing: the header has {', '.join(map(str, names)) or 'no signals'}. "
-                f"Ask for leads that are there, e.g. leads=[{', '.join(rows) or '...'}]."
-            )
-        a, b = LIMB_FROM_I_II[name]
-        rows[name] = a * rows["I"] + b * rows["II"]
-        derived.append(name)
-    return np.stack([rows[name] for name in wanted]), tuple(derived)
-
-
-def limb_residual(ecg: np.ndarray, leads: Sequence[str]) -> float:
-    """Largest violation of the limb-lead identities, in the unit of the signal (mV).
-
-    Args:
-        ecg: `[L, T]`.
-        leads: standard names of its rows.
-
-    Returns:
-        The maximum over III, aVR, aVL, aVF of |lead − (a·I + b·II)|, over the samples that are finite in all three; NaN
-        where I, II or all four are absent or no such sample is there.
-    """
-    rows = {name: ecg[i] for i, name in enumerate(leads)}
-    checked = [name for name in LIMB_LEADS[2:] if name in rows]
-    if "I" not in rows or "II" not in rows or not checked:
-        return float("nan")
-    expected = [a * rows["I"] + b * rows["II"] for a, b in (LIMB_FROM_I_II[name] for name in checked)]
-    gaps = np.abs(np.stack([rows[name] for name in checked]) - np.stack(expected))
-    finite = gaps[np.isfinite(gaps)]
-    return float(finite.max()) if finite.size else float("nan")
-
-
 def subset_leads(leads: str | Iterable[str] | None, available: Sequence[str]) -> tuple[str, ...]:
     """A selection among available leads; a group means those of its leads that are there (`limb` of eight: I and II).
 
@@ -164,6 +109,7 @@ def subset_leads(leads: str | Iterable[str] | None, available: Sequence[str]) ->
     names: list[str] = []
     for part in parts:
         group = GROUPS.get(str(part).strip().lower())
-        names += [name for name in group if name in available] if group else [canonical_lead(part)]
+        own = part if part in available else canonical_lead(part) if not group else ""
+        names += [name for name in group if name in available] if group else [own]
     lead_indices(names, available)
-    return parse_leads(names)
+    return parse_leads(names, others=True)

@@ -1,7 +1,7 @@
 """One Run: seed, device, precision, ranks, run folder, logs, checkpoints, resume.
 
-Everything random in a step is a function of (seed, step, rank), so a resumed run continues exactly without storing
-generator states: the weights, the optimizer, the scaler, the step number and the sums of a begun epoch are the whole state.
+Everything random in a step is a function of (seed, step, place in the batch), so a resumed run continues exactly without
+storing generator states: the weights, the optimizer, the scaler, the step number and the sums of a begun epoch are the whole state.
 """
 
 from __future__ import annotations
@@ -63,12 +63,8 @@ class Run:
     """The setting of one training run. Use as a context manager.
 
     Args:
-        config: the `run` section.
-        resolved: the whole config, written to the folder and into every checkpoint.
+        config: the `run` section; resolved: the whole config, written to the folder and into every checkpoint.
         method: name stored beside the weights.
-
-    Attributes:
-        step: optimizer steps done.
 
     Raises:
         UserError: the folder holds a run with other settings, or the device is not there.
@@ -80,7 +76,7 @@ class Run:
         self.rank, self.world_size, local_rank = join_ranks()
         self.device = pick_device(config.device, local_rank)
         self.out = config.out
-        self.step = 0
+        self.step = 0  # optimizer steps done
         self._kept: tuple[nn.Module, dict[str, Any]] | None = None
         self._epoch: dict[str, Any] | None = None
         self._signal: int | None = None
@@ -116,7 +112,9 @@ class Run:
                 held.callback(self._log.close)
                 self._record = RunRecord(self.out, self.resolved, self.device, self.world_size)
             if self.world_size > 1:
-                dist.barrier()
+                from shared.ranks import require_alike
+
+                require_alike("the config", self.resolved.model_dump_json())
             for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
                 outer = signal.signal(signum, self._on_signal)
                 held.callback(signal.signal, signum, outer)
@@ -183,12 +181,18 @@ class Run:
         return iterate(self, number, steps_per_epoch, batches)
 
     def begin_step(self, device: torch.device | None = None) -> torch.Generator:
-        """Seed everything random in this step and return the generator for masks, on the given device or the run's."""
-        seed = int(
-            np.random.SeedSequence([self.config.seed, self.step, self.rank]).generate_state(1, np.uint64)[0] >> 1
-        )
-        torch.manual_seed(seed)
-        return torch.Generator(device or self.device).manual_seed(seed)
+        """Seed everything random in this step, and return a generator on the given device or the run's, alike on all ranks.
+
+        What is drawn with it for the whole effective batch, then cut to `own` rows, is the same for any number of ranks.
+        """
+        parts = ([self.config.seed, self.step, rank] for rank in (self.rank, 0))
+        own, common = (int(np.random.SeedSequence(part).generate_state(1, np.uint64)[0] >> 1) for part in parts)
+        torch.manual_seed(own)
+        return torch.Generator(device or self.device).manual_seed(common)
+
+    def own(self, batch_size: int) -> slice:
+        """This rank's rows of an effective batch."""
+        return slice(*(batch_size * rank // self.world_size for rank in (self.rank, self.rank + 1)))
 
     def accumulating(self, model: nn.Module, last: bool) -> AbstractContextManager[Any]:
         """Context of one micro-batch's backward: ranks exchange gradients in the last one only."""
@@ -207,9 +211,8 @@ class Run:
     def share_of(self, batch_size: int) -> int:
         """This rank's part of the effective batch; a UserError where it does not divide evenly."""
         if batch_size % self.world_size:
-            raise UserError(
-                f"optim.batch_size {batch_size} is the effective batch and must divide over {self.world_size} processes."
-            )
+            told = f"optim.batch_size {batch_size} is the effective batch and must divide over {self.world_size} processes."
+            raise UserError(told)
         return batch_size // self.world_size
 
     def mean_over_ranks(self, values: Mapping[str, Tensor | float]) -> dict[str, float]:
@@ -293,8 +296,8 @@ class Run:
 
     def late(self) -> bool:
         """Whether `checkpoint_minutes` have passed since the last checkpoint, on any rank's clock."""
-        minutes = self.config.checkpoint_minutes
-        return minutes is not None and self._agree(int(time.monotonic() - self._saved_at > 60 * minutes)) > 0
+        most = self.config.checkpoint_minutes
+        return most is not None and self._agree(int(time.monotonic() - self._saved_at > 60 * most)) > 0
 
     def _agree(self, value: int) -> int:
         """The largest of all ranks' numbers."""

@@ -31,7 +31,10 @@ def typical_amplitude(ecg: np.ndarray, fs: float) -> np.ndarray:
 
 
 def resample_ends(ecg: np.ndarray, fs: float, to: float) -> np.ndarray:
-    """`ecg [..., T]` at `fs` Hz as it is at `to` Hz: polyphase, the ends continued, so that none leaks into the other.
+    """`ecg [..., T]` at `fs` Hz as it is at `to` Hz: polyphase, so that nothing leaks from one end into the other.
+
+    Both ends are continued by their reflection in the end point, which keeps value and slope; on real records that leaves
+    a third of the error that a constant leaves (`python -m scripts.benchmarks.resampling`).
 
     Returns:
         `[..., round(T * to / fs)]`.
@@ -42,8 +45,14 @@ def resample_ends(ecg: np.ndarray, fs: float, to: float) -> np.ndarray:
 
     ratio = Fraction(to / fs).limit_denominator(5000)
     length = round(ecg.shape[-1] * to / fs)
-    resampled = resample_poly(ecg, ratio.numerator, ratio.denominator, axis=-1, padtype="edge")
-    return np.asarray(resampled[..., :length])
+    reach = 10 * max(ratio.numerator, ratio.denominator) // ratio.numerator + 1  # of the filter, in samples of `ecg`
+    periods = -(-reach // ratio.denominator)  # whole ones, so that the samples of both rates still meet
+    pad = [(0, 0)] * (ecg.ndim - 1) + [(periods * ratio.denominator,) * 2]
+    continued = np.pad(ecg, pad, mode="reflect", reflect_type="odd") if ecg.shape[-1] > 1 else np.pad(ecg, pad, "edge")
+    first = periods * ratio.numerator
+    return np.asarray(
+        resample_poly(continued, ratio.numerator, ratio.denominator, axis=-1)[..., first : first + length]
+    )
 
 
 def run_starts(there: np.ndarray, run: int) -> np.ndarray:

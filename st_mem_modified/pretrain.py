@@ -80,7 +80,8 @@ def pretrain(config: PretrainConfig) -> Path:
                 schedule.step_update(run.step)
                 model.train()
                 ecg = preprocess(signals.to(run.device, non_blocking=True))
-                noise = draw_noise(len(ecg), len(spec.leads), config.model.num_patches, generator)
+                noise = draw_noise(optim.batch_size, len(spec.leads), config.model.num_patches, generator)
+                noise = noise[run.own(optim.batch_size)]
                 loss = torch.zeros((), device=run.device)
                 for first in range(0, batch_size, micro):
                     part = slice(first, first + micro)

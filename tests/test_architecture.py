@@ -19,7 +19,7 @@ METHODS = tuple(sorted(path.parent.name for path in REPO_ROOT.glob("*_modified/p
 PACKAGES = ("shared", *METHODS)
 
 TRAINING = {"checkpoints", "epochs", "files", "monitors", "optim", "run", "run_folder", "run_record", "selection"}
-GROUND = {"config", "config_keys", "errors", "leads", "signals"}
+GROUND = {"config", "config_keys", "errors", "lead_rows", "leads", "signals"}
 BELOW = GROUND | {"measurements", "data", "nn"}
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
@@ -52,15 +52,17 @@ ALLOWED: dict[str, set[str]] = {
     "config_keys": {"errors"},
     "config": {"config_keys", "errors"},
     "leads": {"errors"},
+    "lead_rows": {"leads"},
     "checkpoints": {"config", "errors", "files"},
     "optim": {"config", "errors"},
-    "run": {"config", "errors", "checkpoints", "epochs", "files", "run_folder", "run_record"},
+    "run": {"config", "errors", "checkpoints", "epochs", "files", "ranks", "run_folder", "run_record"},
+    "ranks": {"errors"},
     "selection": {"run"},
     "measurements": GROUND,
     "features": {"measurements"},
     "data": GROUND | {"files", "help", "measurements", "plots", "programs"},
     "statistics": {"errors"},
-    "plots": {"statistics"},
+    "plots": {"leads", "statistics"},
     "embeddings": {"data", "errors"},
     "finetune": BELOW | TRAINING | {"statistics", "plots", "embeddings", "evaluation.config"},
     "triplet": BELOW | TRAINING | {"statistics", "plots", "embeddings", "evaluation.config"},

@@ -14,7 +14,8 @@ from torch import Tensor
 from shared.data.spec import InputSpec
 from shared.data.transforms import even_starts
 from shared.errors import UserError, did_you_mean
-from shared.leads import LEADS, LIMB_FROM_I_II, LeadError, arrange_leads, parse_leads
+from shared.lead_rows import LIMB_FROM_I_II, arrange_leads
+from shared.leads import LEADS, LeadError, parse_leads
 from shared.measurements.features import extract_features
 from shared.signals import FLAT_MV, FS_RANGE, MILLIVOLT, POSSIBLE_MV, resample_ends, typical_amplitude
 

@@ -18,64 +18,101 @@ SHOWN = 5
 """Records that are named of a kind; audit.json names all."""
 
 
-def make_audit(
-    records: pd.DataFrame,
-    left_out: Sequence[dict[str, str]],
-    num_records: int,
-    seconds: float,
-    labels: Sequence[str],
-    features: Sequence[str] = (),
-) -> dict[str, Any]:
-    """Summary of one preparation, ready for JSON.
+class Audit:
+    """Counts over the parts of a table, so that the whole need not be in memory.
 
     Args:
-        records: the store's table.
-        left_out: `record`, `reason`, `detail` of everything that is not in the store.
-        num_records: records in the index, usable or not.
-        seconds: wall time.
         labels: label columns of the table.
         features: channels that were measured.
     """
-    groups = records.groupby("digest").record.agg(list)
-    residual = records.limb_residual_mv.to_numpy(float)
-    counted = {name: Counter(x for row in records[name] for x in row) for name in labels}
-    return {
-        "records": num_records,
-        "segments": len(records),
-        "patients": int(records.patient.nunique()),
-        "seconds": round(seconds, 2),
-        "records_per_second": round(num_records / seconds, 1),
-        "left_out": dict(Counter(item["reason"] for item in left_out)),
-        "left_out_records": list(left_out),
-        "duplicates": [names for names in groups if len(names) > 1],
-        "clipped_segments": int(records.clipped.sum()),
-        "flat_segments": int(records.flat_lead.sum()),
-        "flags": {name: records.record[records[name]].tolist() for name in FLAGS},
-        "derived_lead_segments": int((records.derived_leads.str.len() > 0).sum()),
-        "limb_residual_mv": {
-            "checked": int(np.isfinite(residual).sum()),
-            "median": float(np.nanmedian(residual)) if np.isfinite(residual).any() else None,
-            "max": float(np.nanmax(residual)) if np.isfinite(residual).any() else None,
-            "above_0.1_mv": int((residual > LIMB_MV).sum()),
-        },
-        "folds": {str(k): int(v) for k, v in records.fold.value_counts().sort_index().items()},
-        "labels": {name: dict(sorted(counts.items())) for name, counts in counted.items() if counts},
-        "without_label": {name: int((records[name].str.len() == 0).sum()) for name in labels if counted[name]},
-        **({"features": _count_missing(records, features)} if features else {}),
-    }
 
+    def __init__(self, labels: Sequence[str], features: Sequence[str] = ()) -> None:
+        self.labels, self.features = labels, features
+        self.segments = self.clipped = self.flat = self.derived = 0
+        self.flags: dict[str, list[str]] = {name: [] for name in FLAGS}
+        self.folds: Counter[int] = Counter()
+        self.counted: dict[str, Counter[str]] = {name: Counter() for name in labels}
+        self.unlabelled: Counter[str] = Counter()
+        self.residuals: list[np.ndarray] = []
+        self.missing: Counter[str] = Counter()
+        self.missing_values: Counter[str] = Counter()
+        self.measured_in: Counter[str] = Counter()
+        self.notes: Counter[str] = Counter()
 
-def _count_missing(records: pd.DataFrame, features: Sequence[str]) -> dict[str, Any]:
-    """How many segments lack a channel or a value altogether, which leads were measured in, and what was noted how often."""
-    missing = Counter(name for names in records.feature_missing for name in names)
-    # "clipped in 2 of 9 beats" and "clipped in 3 of 8 beats" are one kind of note.
-    notes = Counter(re.sub(r"\d+", "n", note) for noted in records.feature_notes for note in noted)
-    return {
-        "missing": {name: missing[name] for name in features},
-        "missing_values": {name: int(records[f"feature_{name}"].isna().sum()) for name in VALUES},
-        "leads": {str(k) or "none": int(v) for k, v in records.feature_lead.value_counts().items()},
-        "notes": dict(notes.most_common()),
-    }
+    def add(self, records: pd.DataFrame) -> None:
+        """Count the rows of one part."""
+        self.segments += len(records)
+        self.clipped += int(records.clipped.sum())
+        self.flat += int(records.flat_lead.sum())
+        self.derived += int((records.derived_leads.str.len() > 0).sum())
+        for name, found in self.flags.items():
+            found += records.record[records[name]].tolist()
+        self.folds.update(records.fold.tolist())
+        self.residuals.append(records.limb_residual_mv.to_numpy(float))
+        for name in self.labels:
+            self.counted[name].update(x for row in records[name] for x in row)
+            self.unlabelled[name] += int((records[name].str.len() == 0).sum())
+        if self.features:
+            self.missing.update(name for names in records.feature_missing for name in names)
+            # "clipped in 2 of 9 beats" and "clipped in 3 of 8 beats" are one kind of note.
+            self.notes.update(re.sub(r"\d+", "n", note) for noted in records.feature_notes for note in noted)
+            self.measured_in.update(str(lead) or "none" for lead in records.feature_lead)
+            for name in VALUES:
+                self.missing_values[name] += int(records[f"feature_{name}"].isna().sum())
+
+    def result(
+        self,
+        left_out: Sequence[dict[str, str]],
+        num_records: int,
+        num_patients: int,
+        duplicates: list[list[str]],
+        seconds: float,
+    ) -> dict[str, Any]:
+        """Summary of one preparation, ready for JSON.
+
+        Args:
+            left_out: `record`, `reason`, `detail` of everything that is not in the store.
+            num_records: records in the index, usable or not.
+            num_patients: in the store.
+            duplicates: records of each group of sample-identical segments.
+            seconds: wall time.
+        """
+        residual = np.concatenate(self.residuals)
+        known = residual[np.isfinite(residual)]
+        counted = {name: dict(sorted(counts.items())) for name, counts in self.counted.items() if counts}
+        return {
+            "records": num_records,
+            "segments": self.segments,
+            "patients": num_patients,
+            "seconds": round(seconds, 2),
+            "records_per_second": round(num_records / seconds, 1),
+            "left_out": dict(Counter(item["reason"] for item in left_out)),
+            "left_out_records": list(left_out),
+            "duplicates": duplicates,
+            "clipped_segments": self.clipped,
+            "flat_segments": self.flat,
+            "flags": self.flags,
+            "derived_lead_segments": self.derived,
+            "limb_residual_mv": {
+                "checked": len(known),
+                "median": float(np.median(known)) if len(known) else None,
+                "max": float(known.max()) if len(known) else None,
+                "above_0.1_mv": int((known > LIMB_MV).sum()),
+            },
+            "folds": {str(fold): self.folds[fold] for fold in sorted(self.folds)},
+            "labels": counted,
+            "without_label": {name: self.unlabelled[name] for name in counted},
+            **({"features": self._features()} if self.features else {}),
+        }
+
+    def _features(self) -> dict[str, Any]:
+        """How many segments lack a channel or a value altogether, which leads were measured in, and what was noted."""
+        return {
+            "missing": {name: self.missing[name] for name in self.features},
+            "missing_values": {name: self.missing_values[name] for name in VALUES},
+            "leads": dict(self.measured_in.most_common()),
+            "notes": dict(self.notes.most_common()),
+        }
 
 
 def print_audit(audit: dict[str, Any], out: Path) -> None:

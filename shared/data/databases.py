@@ -100,6 +100,9 @@ DATABASES = (
         ["chapman_ningbo", "wfdb_folder"],
     ),
     Database(
+        "Chapman–Shaoxing (figshare)", "chapman_figshare", [["Diagnostics.xlsx", "ECGData"]], 10646, ["chapman_ningbo"]
+    ),
+    Database(
         "PhysioNet/CinC Challenge 2017 1.0.0",
         "physionet2017",
         [["training/A00/A00001.hea"], ["training/REFERENCE*.csv"], ["REFERENCE*.csv", "A00001.hea"]],

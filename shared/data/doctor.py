@@ -162,12 +162,12 @@ def check_readable(
 ) -> Iterator[Finding]:
     """Whether the source finds as many records as were published, reads them, and what preparing takes."""
     try:
-        index = read_index(prepare)
+        index, said = read_index(prepare)
     except (UserError, OSError) as error:
         yield Finding("WRONG", f"source={prepare.source} cannot list the records: {error}", database.fetch(tree.root))
         return
     missing, findings = check_index(prepare, index, tree)
-    yield from findings
+    yield from [*said, *findings]
     yield from tell_missing(tree, missing, (), config.subset, database.fetch(tree.root))
     if database.records is not None:
         found = len(index) - len(missing)

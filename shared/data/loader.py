@@ -58,7 +58,8 @@ class EpochBatches(Dataset[tuple[Tensor, Tensor]]):
         rng = np.random.default_rng([seed, epoch])
         order = rng.permutation(indices)[: num_batches * batch_size * world_size]
         self.batches = order.reshape(num_batches, world_size, batch_size)[:, rank]
-        self.stream = [seed, epoch, rank]
+        self.stream = [seed, epoch, 0]
+        self.all_starts, self.own = batch_size * world_size, slice(rank * batch_size, (rank + 1) * batch_size)
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -66,7 +67,8 @@ class EpochBatches(Dataset[tuple[Tensor, Tensor]]):
     def __getitem__(self, batch: int) -> tuple[Tensor, Tensor]:
         indices = self.batches[batch]
         rng = np.random.default_rng([*self.stream, batch])
-        starts = rng.integers(0, self.store.num_samples - self.spec.num_samples + 1, len(indices))
+        # Drawn for all ranks, so that a record's window does not depend on how many there are.
+        starts = rng.integers(0, self.store.num_samples - self.spec.num_samples + 1, self.all_starts)[self.own]
         signals = self.store.read_windows(indices, starts, self.spec.num_samples, self.rows)
         return torch.from_numpy(signals), torch.from_numpy(indices)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import shutil
 import time
 from collections import Counter
@@ -13,7 +15,8 @@ import numpy as np
 import pandas as pd
 
 from shared.config import load_config
-from shared.data.prepare import choose_config, process_chunk
+from shared.data.prepare import choose_config
+from shared.data.segments import process_chunk
 from shared.data.sources import SOURCES
 from shared.data.sources.base import BAD_ROW, PROBLEM, PrepareConfig
 from shared.data.wholeness import SHOWN, Finding, Tree
@@ -29,13 +32,16 @@ def prepare_config(source: str, root: Path, name: str, settings: Sequence[str]) 
     return load_config(choose_config, f"configs/data/{source}.yaml", [f"root={root}", f"out=data/{name}", *settings])
 
 
-def read_index(config: PrepareConfig) -> pd.DataFrame:
-    """The rows of the database's table, or of its headers.
+def read_index(config: PrepareConfig) -> tuple[pd.DataFrame, list[Finding]]:
+    """The rows of the database's table, or of its headers, and what the source says of them.
 
     Raises:
         UserError: it is not the database that the config is for.
     """
-    return SOURCES[config.source].index(config)
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        index = SOURCES[config.source].index(config)
+    return index, [Finding("note", line) for line in said.getvalue().splitlines()]
 
 
 def check_index(config: PrepareConfig, index: pd.DataFrame, tree: Tree) -> tuple[set[str], list[Finding]]:
@@ -65,8 +71,9 @@ def probe(config: PrepareConfig, index: pd.DataFrame, num: int) -> Iterator[Find
     rows = usable.iloc[np.unique(np.linspace(0, len(usable) - 1, num).round().astype(int))]
     process_chunk(config, rows.iloc[:1])  # imports and caches are no part of the time
     started = time.perf_counter()
-    signals, features, _, left_out = process_chunk(config, rows)
+    chunk = process_chunk(config, rows)
     seconds = time.perf_counter() - started
+    signals, features, left_out = chunk.signals, chunk.features, chunk.left_out
     failed = [item for item in left_out if item["reason"].startswith(FAILURES)]
     for item in failed[:SHOWN]:
         yield Finding("WRONG", f"{item['record']} cannot be read: {item['detail']}", "fetch its files again")

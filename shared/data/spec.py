@@ -92,7 +92,7 @@ class InputSpec(Section):
     @field_validator("leads", mode="before")
     @classmethod
     def _names(cls, value: object) -> object:
-        return parse_leads(value) if isinstance(value, str | list | tuple) and value else value
+        return parse_leads(value, others=True) if isinstance(value, str | list | tuple) and value else value
 
     @field_validator("features", mode="before")
     @classmethod
@@ -102,7 +102,7 @@ class InputSpec(Section):
     @model_validator(mode="after")
     def _band(self) -> InputSpec:
         if not self.features:
-            parse_leads(self.leads)  # no lead and no feature is no input
+            parse_leads(self.leads, others=True)  # no lead and no feature is no input
         if self.num_samples < 1:
             raise ValueError(f"seconds {self.seconds:g} at {self.fs:g} Hz are less than a sample")
         for name, edge in (("highpass", self.highpass), ("lowpass", self.lowpass)):

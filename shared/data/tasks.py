@@ -17,6 +17,7 @@ from shared.errors import UserError, did_you_mean
 TASKS: dict[str, str] = {
     "ptbxl_superclass": "superclass",
     "ptbxl_subclass": "subclass",
+    "ptbxl_diagnostic": "diagnostic",
     "ptbxl_all": "statements",
     "ptbxl_form": "form",
     "ptbxl_rhythm": "rhythm",

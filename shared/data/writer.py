@@ -40,6 +40,10 @@ class StoreWriter:
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
+        self.report(error)
+
+    def report(self, error: BaseException | None) -> None:
+        """Say of an error of the disk what it means for the store."""
         if isinstance(error, OSError):
             raise StoreError(
                 f"{self.path} could not be written ({error}). What was there before is as it was."
@@ -64,20 +68,32 @@ class StoreWriter:
             self._features.append(features)
             self._portions.append(len(signals))
         if sum(map(len, self._buffer)) >= self.shard:
-            self._flush()
+            self.flush()
 
     def finish(self, records: pd.DataFrame, meta: dict[str, Any], audit: dict[str, Any]) -> None:
         """Write the table and the descriptions, then give the store its name."""
-        self._flush()
+        self.flush()
         records.to_parquet(self.folder / "records.parquet", index=False)
+        self.close(len(records), meta, audit)
+
+    def close(
+        self,
+        num_records: int,
+        meta: dict[str, Any],
+        audit: dict[str, Any],
+        *,
+        unit: str = "mV",
+        scale: float = MICROVOLT,
+    ) -> None:
+        """Write the descriptions beside a table that is there, then give the store its name."""
         self._digest.update(json.dumps(meta, sort_keys=True).encode())
         meta = {
             "format_version": FORMAT_VERSION,
-            "num_records": len(records),
+            "num_records": num_records,
             "fingerprint": self._digest.hexdigest(),
             "shards": self.shards,
-            "unit": "mV",
-            "scale": MICROVOLT,
+            "unit": unit,
+            "scale": scale,
             **({PORTIONS: self._portions} if self._portions else {}),
             **meta,
         }
@@ -85,7 +101,8 @@ class StoreWriter:
         (self.folder / "audit.json").write_text(json.dumps(audit, indent=1))
         replace_folder(self.folder, self.path)
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Write what has been added since the last shard as a shard of its own."""
         if self._buffer:
             name = f"signals-{len(self.shards):05d}.npy"
             np.save(self.folder / name, np.concatenate(self._buffer))

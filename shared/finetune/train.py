@@ -169,7 +169,7 @@ def fit(run: Run, config: FinetuneConfig, start: nn.Module, data: Labelled) -> P
             schedule.step_update(run.step)
             model.train()
             ecg = preprocess(signals.to(run.device, non_blocking=True))
-            ecg = augment(ecg, config.augment, generator, len(spec.leads))
+            ecg = augment(ecg, config.augment, generator, len(spec.leads), run.own, run.world_size)
             with run.autocast():
                 loss = classification_loss(wrapped(ecg, leads), truth[indices.to(run.device)], config.single_label)
             run.scaler.scale(loss).backward()
@@ -194,12 +194,31 @@ def fit(run: Run, config: FinetuneConfig, start: nn.Module, data: Labelled) -> P
     return val_scores, test_scores
 
 
-def augment(ecg: Tensor, config: AugmentConfig, generator: torch.Generator, num_leads: int) -> Tensor:
-    """RandAugment as configured on the first `num_leads` rows of `ecg [B, R, T]`; features below them stay as measured."""
+def augment(
+    ecg: Tensor,
+    config: AugmentConfig,
+    generator: torch.Generator,
+    num_leads: int,
+    own: Callable[[int], slice] = slice,
+    world_size: int = 1,
+) -> Tensor:
+    """RandAugment as configured on the first `num_leads` rows of `ecg [B, R, T]`; features below them stay as measured.
+
+    Args:
+        ecg: this rank's records.
+        config: which operations.
+        generator: the same on all ranks.
+        num_leads: rows that are leads.
+        own: size of the batch of all ranks to the rows of this one: what is drawn for a record depends on its place there.
+        world_size: number of ranks.
+    """
     if not config.num_operations or not num_leads:
         return ecg
     chosen = {name: OPERATIONS[name] for name in config.operations}
-    leads = rand_augment(ecg[:, :num_leads], config.level, generator, config.num_operations, chosen)
+    mine = own(len(ecg) * world_size)
+    signals = ecg.new_zeros(len(ecg) * world_size, num_leads, ecg.shape[2])
+    signals[mine] = ecg[:, :num_leads]
+    leads = rand_augment(signals, config.level, generator, config.num_operations, chosen)[mine]
     return leads if num_leads == ecg.shape[1] else torch.cat([leads, ecg[:, num_leads:]], dim=1)
 
 

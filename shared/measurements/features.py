@@ -20,7 +20,8 @@ import pywt
 from scipy.interpolate import CubicSpline
 
 from shared.errors import UserError
-from shared.leads import LeadError, arrange_leads, parse_leads
+from shared.lead_rows import arrange_leads
+from shared.leads import LeadError, parse_leads
 from shared.measurements.beats import (
     MIN_SECONDS,
     RR_RANGE,

@@ -12,11 +12,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from torch import Tensor
 
+from shared.leads import is_lead
 from shared.plots.charts import save
 
 MM = 1 / 25.4
 PAPER, GRID_MAJOR, GRID_MINOR = "#fffaf7", "#efa9a0", "#f8dcd6"
 TRACE, MODEL, MASK = "#1b1b1b", "#0057b8", "#0057b8"
+OTHERS_MM = 20
+"""Height of a row that is no lead."""
 LABEL = {"facecolor": "white", "alpha": 0.7, "lw": 0, "pad": 0.8}
 
 
@@ -37,7 +40,7 @@ def plot_ecg(
 
     Args:
         path: PNG to write.
-        ecg: `[L, T]`, mV.
+        ecg: `[L, T]`, mV; rows that are none of the twelve leads in any unit, each is drawn at its own scale.
         fs: Hz.
         leads: names of the rows.
         title: above the figure.
@@ -50,7 +53,9 @@ def plot_ecg(
     shown = min(np.shape(ecg)[1], round(seconds * fs))
     lines = [np.asarray(x)[:, :shown] for x in (ecg, model) if x is not None]
     middle = np.median(lines[0], axis=1, keepdims=True)
-    lines = [line - middle for line in lines]
+    others = np.array([not is_lead(name) for name in leads])
+    size = np.where(others, np.maximum(np.ptp(lines[0], axis=1), 1e-9) / OTHERS_MM * 10, 1.0)[:, None]
+    lines = [(line - middle) / size for line in lines]
     hidden = None if mask is None else np.asarray(mask)[:, :shown].astype(bool)
     if hidden is not None and len(lines) > 1:
         lines[1] = np.where(hidden, lines[1], np.nan)
@@ -72,9 +77,11 @@ def plot_ecg(
             axes.text(0.04, top - 0.1, text, fontsize=8, va="top", weight="bold", bbox=LABEL, zorder=1.5)
             top = bottom
     if legend:
-        handles = [Line2D([], [], color=TRACE, lw=1, label="ECG"), Line2D([], [], color=MODEL, lw=1.4, label=legend)]
+        recorded = "recorded" if others.all() else "ECG"
+        handles = [Line2D([], [], color=TRACE, lw=1, label=recorded), Line2D([], [], color=MODEL, lw=1.4, label=legend)]
         figure.legend(handles=handles, loc="lower left", ncols=2, fontsize=8, frameon=False)
-    figure.text(0.99, 0.012, "25 mm/s, 10 mm/mV", fontsize=8, ha="right")
+    scale = "each row at its own scale" if others.all() else "10 mm/mV"
+    figure.text(0.99, 0.012, f"25 mm/s, {scale}", fontsize=8, ha="right")
     save(figure, path)
 
 

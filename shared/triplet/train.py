@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from shared.data.store import ECGStore
@@ -82,10 +83,12 @@ class Inputs:
             self.features = torch.from_numpy(features).to(run.device)
 
     def batch(self, positions: np.ndarray, rng: np.random.Generator) -> Tensor:
-        """`[B, D]` features, or `[B, L, T]` preprocessed windows."""
+        """This rank's part of a batch of all ranks: `[B, D]` features, or `[B, L, T]` preprocessed windows."""
+        own = self.run.own(len(positions))
         if self.features is not None:
-            return self.features[torch.from_numpy(positions)]
-        starts = rng.integers(0, self.store.num_samples - self.spec.num_samples + 1, len(positions))
+            return self.features[torch.from_numpy(positions[own])]
+        starts = rng.integers(0, self.store.num_samples - self.spec.num_samples + 1, len(positions))[own]
+        positions = positions[own]
         signals = self.store.read_windows(self.indices[positions], starts, self.spec.num_samples, self.rows)
         return self.preprocess(torch.from_numpy(signals).to(self.run.device))
 
@@ -110,17 +113,16 @@ def train(config: TripletConfig, method: Method) -> Path:
     labels = task.labels[indices]
     frozen = config.encoder.train == "none"
     with Run(config.run, config, method.checkpoint) as run:
-        batch_size = run.share_of(optim.batch_size)
+        run.share_of(optim.batch_size // max(config.per_class, 1) * max(config.per_class, 1))
         model = TripletModel(encoder, config.head)
         model.let_learn(config.encoder.train, config.encoder.last_blocks)
         wrapped, loss = run.wrap(model), make_loss(config.loss)
         inputs = Inputs(run, model, store, indices, frozen)
         truth = torch.from_numpy(labels).to(run.device)
-        own = np.arange(num_train)[run.rank :: run.world_size]
 
         def batches(epoch: int, first: int) -> list[np.ndarray]:
-            rng = np.random.default_rng([config.run.seed, epoch, run.rank])
-            return draw_batches(labels[own], batch_size, config.per_class, rng)[first:]
+            rng = np.random.default_rng([config.run.seed, epoch, 0])
+            return draw_batches(labels[:num_train], optim.batch_size, config.per_class, rng)[first:]
 
         steps = len(batches(0, 0))
         optimizer = _optimizer(model, config)
@@ -130,13 +132,12 @@ def train(config: TripletConfig, method: Method) -> Path:
         for epoch in run.epochs(optim.epochs, steps, batches):
             model.train()
             for positions in epoch:
-                windows = np.random.default_rng([config.run.seed, epoch.number, run.rank, epoch.position])
+                windows = np.random.default_rng([config.run.seed, epoch.number, 0, epoch.position])
                 run.begin_step()
                 schedule.step_update(run.step)
-                batch = own[positions]
                 with run.autocast():
-                    out = wrapped(inputs.batch(batch, windows))
-                terms = loss(out, truth[torch.from_numpy(batch)])
+                    out = of_all_ranks(wrapped(inputs.batch(positions, windows)))
+                terms = loss(out, truth[torch.from_numpy(positions)])
                 run.scaler.scale(terms.loss).backward()
                 run.update(model, optimizer, optim.clip_grad)
                 shares = {"epoch_loss": terms.loss.detach(), "active": terms.get("active", float("nan"))}
@@ -151,6 +152,18 @@ def train(config: TripletConfig, method: Method) -> Path:
         section = config.evaluate.encoder.model_copy(update={"weights": config.run.out})
         method.evaluate(config.evaluate.model_copy(update={"encoder": section}))
     return config.run.out
+
+
+def of_all_ranks(embeddings: Tensor) -> Tensor:
+    """The embeddings of the whole batch, in order: pairs and triplets are looked for across ranks.
+
+    Every rank computes the same loss of all; gradients of its own part come back summed over ranks, and are then averaged.
+    """
+    if not dist.is_initialized():
+        return embeddings
+    from torch.distributed.nn.functional import all_gather
+
+    return torch.cat(all_gather(embeddings))
 
 
 def start_from(config: TripletConfig, method: Method) -> tuple[Any, TripletConfig]:

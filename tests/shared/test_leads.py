@@ -8,17 +8,18 @@ import numpy as np
 import pytest
 
 from shared.errors import UserError
+from shared.lead_rows import arrange_leads, limb_residual
 from shared.leads import (
     GROUPS,
     INDEPENDENT_LEADS,
     LEADS,
     LIMB_LEADS,
     LeadError,
-    arrange_leads,
     canonical_lead,
+    channel_name,
     lead_indices,
-    limb_residual,
     parse_leads,
+    subset_leads,
 )
 
 
@@ -154,3 +155,28 @@ def test_one_nan_does_not_hide_a_violation(ecg: np.ndarray) -> None:
 
 def test_lead_error_speaks_to_the_user() -> None:
     assert issubclass(LeadError, UserError)
+
+
+# ---------------------------------------------------------------- channels that are none of the twelve
+
+
+@pytest.mark.parametrize("name", ["PPG", "MLII", "ECG", "channel 1", "Pleth left", "x2"])
+def test_other_channels_keep_their_name(name: str) -> None:
+    assert parse_leads([name, "v1"], others=True) == (name, "V1")
+    assert subset_leads([name], [name, "V1"]) == (name,)
+    assert subset_leads(None, [name]) == (name,)
+
+
+@pytest.mark.parametrize("name", ["aVX", "V7", "v10", "IIa", "IV", "ll", "", "vf"])
+def test_what_looks_like_a_slip_of_a_lead_is_none(name: str) -> None:
+    with pytest.raises(LeadError, match=f"unknown lead '{name}'"):
+        channel_name(name)
+
+
+def test_other_channels_are_picked_by_name_and_only_where_wanted() -> None:
+    signal = np.arange(6.0).reshape(3, 2)
+    rows, derived = arrange_leads(signal, ["v1", "mlii", "Resp"], ("MLII", "V1"))
+    np.testing.assert_array_equal(rows, signal[[1, 0]])
+    assert derived == ()
+    with pytest.raises(LeadError, match="lead PPG is missing: the header has v1, mlii, Resp"):
+        arrange_leads(signal, ["v1", "mlii", "Resp"], ("PPG",))

@@ -71,7 +71,7 @@ def test_help_of_prepare_lists_each_source() -> None:
     lines = describe(find_program("shared.data.prepare").config_class())
     assert lines.count("out (required)  (path)  folder of the store to write") == 1
     ptbxl, ludb = lines.index("source=ptbxl:"), lines.index("source=ludb:")
-    assert any(line.startswith("min_likelihood = 0.0") for line in lines[ptbxl:ludb])
+    assert any(line.startswith("min_likelihood = null") for line in lines[ptbxl:ludb])
 
 
 def test_listing_programs_imports_none_of_them() -> None:

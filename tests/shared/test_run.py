@@ -212,16 +212,20 @@ def draws(run: Run, step: int) -> tuple[float, float]:
     return torch.rand(1).item(), torch.rand(1, generator=generator).item()
 
 
-def test_randomness_is_a_function_of_seed_step_and_rank(tmp_path: Path) -> None:
+def test_randomness_is_a_function_of_seed_and_step_and_what_is_drawn_for_a_batch_not_of_the_rank(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     first = draws(run, 3)
     draws(run, 4)
     assert draws(run, 3) == first
     other_rank = make_run(tmp_path)
-    other_rank.rank = 1
-    for values in (draws(run, 4), draws(make_run(tmp_path, seed=1), 3), draws(other_rank, 3)):
+    other_rank.rank, other_rank.world_size = 1, 2
+    for values in (draws(run, 4), draws(make_run(tmp_path, seed=1), 3)):
         assert values[0] != first[0]
         assert values[1] != first[1]
+    elsewhere = draws(other_rank, 3)
+    assert elsewhere[0] != first[0]  # dropout of other records is another
+    assert elsewhere[1] == first[1]
+    assert (run.own(8), other_rank.own(8)) == (slice(0, 8), slice(4, 8))
 
 
 def test_same_seed_same_initial_weights(tmp_path: Path) -> None:

@@ -1,12 +1,26 @@
 """The databases. To add one: a module with `Config`, `LABELS`, `index`, `read`, and one line here."""
 
-from shared.data.sources import code15, ludb, ptbxl, synthetic, wfdb_folder
+from shared.data.sources import (
+    challenge2021,
+    chapman_ningbo,
+    code15,
+    ludb,
+    mitbih,
+    physionet2017,
+    ptbxl,
+    synthetic,
+    wfdb_folder,
+)
 from shared.data.sources.base import Source
 
 SOURCES: dict[str, Source] = {
     "ptbxl": Source(ptbxl.Config, ptbxl.LABELS, ptbxl.index, ptbxl.read),
     "code15": Source(code15.Config, code15.LABELS, code15.index, code15.read),
     "ludb": Source(ludb.Config, ludb.LABELS, ludb.index, ludb.read),
+    "challenge2021": Source(challenge2021.Config, challenge2021.LABELS, challenge2021.index, challenge2021.read),
+    "chapman_ningbo": Source(chapman_ningbo.Config, chapman_ningbo.LABELS, chapman_ningbo.index, chapman_ningbo.read),
+    "physionet2017": Source(physionet2017.Config, physionet2017.LABELS, physionet2017.index, physionet2017.read),
+    "mitbih": Source(mitbih.Config, mitbih.LABELS, mitbih.index, mitbih.read),
     "wfdb_folder": Source(wfdb_folder.Config, wfdb_folder.LABELS, wfdb_folder.index, wfdb_folder.read),
     "synthetic": Source(synthetic.Config, synthetic.LABELS, synthetic.index, synthetic.read),
 }

@@ -18,6 +18,7 @@ from pydantic import Field, field_validator, model_validator
 
 from shared.config import RepoPath, Section
 from shared.data.spec import FS, SECONDS, parse_features
+from shared.data.store import MICROVOLT
 from shared.errors import UserError
 from shared.leads import LEADS, is_lead, parse_leads
 from shared.signals import FS_RANGE, MILLIVOLT
@@ -47,9 +48,21 @@ class PrepareConfig(Section):
         description="flags that leave a segment out; NaN always does, since int16 cannot hold it. `amplitude` compares "
         "with the whole source and reads it twice",
     )
+    resample: Literal["polyphase", "fft"] = Field(
+        "polyphase", description="fft takes a record for periodic, as published preprocessing does, and spoils its ends"
+    )
+    short: Literal["leave_out", "pad", "tile"] = Field(
+        "leave_out", description="records shorter than `seconds`: leave out, zeros behind, or repeat"
+    )
+    scale: float | None = Field(
+        None, gt=0, description="of a unit in one step of the stored integers; of mV 0.001, of others it must be given"
+    )
     limit: int | None = Field(None, ge=1, description="read only the first records")
     workers: int = Field(-1, description="parallel jobs; -1 = one a core")
     backend: Literal["loky", "dask", "threading", "sequential"] = "loky"
+    scheduler: str | None = Field(
+        None, description="address of a dask scheduler, for backend=dask; else one is started"
+    )
     chunk: int = Field(32, ge=1, description="records a job reads at a time")
     shard: int = Field(8192, ge=1, description="segments in one signals-*.npy")
     overwrite: bool = False
@@ -57,7 +70,7 @@ class PrepareConfig(Section):
     @field_validator("leads", mode="before")
     @classmethod
     def _names(cls, value: object) -> object:
-        return parse_leads(value) if isinstance(value, str | list | tuple) else value
+        return parse_leads(value, others=True) if isinstance(value, str | list | tuple) else value
 
     @field_validator("features", mode="before")
     @classmethod
@@ -70,7 +83,23 @@ class PrepareConfig(Section):
             raise ValueError(
                 f"features need fs of {FS_RANGE[0]:g} Hz or more, not {self.fs:g}: raise fs, or features=[]"
             )
+        if self.scheduler is not None and self.backend != "dask":
+            raise ValueError(f"scheduler is for backend=dask, not backend={self.backend}")
+        if self.store_unit != "mV" and (self.scale is None or self.features):
+            raise ValueError(
+                f"signals in {self.store_unit} need `scale`, the {self.store_unit} of a step, and no features"
+            )
         return self
+
+    @property
+    def store_unit(self) -> str:
+        """Unit of the store's signals: mV, whatever the files' is, but for signals that are no voltage."""
+        return "mV"
+
+    @property
+    def step(self) -> float:
+        """Of the unit in one step of the stored integers."""
+        return MICROVOLT if self.scale is None else self.scale
 
 
 @dataclass(frozen=True)
@@ -78,16 +107,18 @@ class Recording:
     """One record as read.
 
     Attributes:
-        signal: `[L, T]` float32, mV.
+        signal: `[L, T]` float32, in `unit`.
         fs: Hz.
         leads: names as in the header.
         info: further columns for `records.parquet` known only after reading (age, labels in a header, …).
+        unit: mV, or that of signals which are no voltage.
     """
 
     signal: np.ndarray
     fs: float
     leads: Sequence[str]
     info: dict[str, Any] = field(default_factory=dict)
+    unit: str = "mV"
 
 
 class RecordError(Exception):
@@ -257,9 +288,12 @@ def require_root(root: Path | None, *files: str) -> Path:
 
 
 def ages(values: pd.Series) -> pd.Series:
-    """Ages in years as float; 300, which stands for "over 89" in PTB-XL and what was made of it, is 90 everywhere."""
+    """Ages in years as float, NaN where unknown, for which CPSC and MIT-BIH write -1.
+
+    300, which stands for "over 89" in PTB-XL and what was made of it, is 90 everywhere.
+    """
     years = pd.to_numeric(values, errors="coerce").astype(float)
-    return years.where(years != 300, 90.0)
+    return years.where(years != -1).where(years != 300, 90.0)
 
 
 def fold_by_patient(patients: pd.Series, num_folds: int = 10) -> pd.Series:

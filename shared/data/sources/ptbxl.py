@@ -24,7 +24,9 @@ from shared.data.sources.base import (
 )
 from shared.errors import UserError
 
-LABELS = ("superclass", "subclass", "statements", "form", "rhythm")
+LABELS = ("superclass", "subclass", "diagnostic", "statements", "form", "rhythm")
+PUBLISHED = {"superclass": 5, "subclass": 23, "diagnostic": 44, "statements": 71, "form": 19, "rhythm": 12}
+"""Classes of each in the benchmark of Strodthoff et al. 2021 (arXiv 2004.13701), by scp_statements.csv."""
 NEEDED = ("ecg_id", "patient_id", "age", "sex", "scp_codes", "strat_fold", "filename_lr", "filename_hr")
 
 
@@ -33,8 +35,11 @@ class Config(PrepareConfig):
 
     source: Literal["ptbxl"] = "ptbxl"
     rate: Literal[500, 100] = Field(500, description="which of the two published folders to read, Hz")
-    min_likelihood: float = Field(
-        0.0, ge=0, lt=100, description="diagnostic statements count above this likelihood (0-100)"
+    min_likelihood: float | None = Field(
+        None,
+        ge=0,
+        lt=100,
+        description="diagnostic statements count above this likelihood (0-100); null: all that are stated, as published",
     )
     single_label: bool = Field(False, description="keep only records with exactly one superclass (the seed's task)")
 
@@ -42,8 +47,8 @@ class Config(PrepareConfig):
 def index(config: Config) -> pd.DataFrame:
     """One row per ECG, labels as sorted lists of names.
 
-    Likelihood grades diagnostic statements only. Form and rhythm statements carry 0 for "not graded", so that a threshold
-    would remove nearly all of them: they count whenever they are named.
+    A statement counts if it is named, whatever its likelihood: 0 stands for "not graded". That is the rule of the benchmark
+    (Strodthoff et al., IEEE JBHI 25:1519, 2021). A threshold is for diagnostic statements only, the only ones that are graded.
 
     Raises:
         UserError: not the database's folder, or a table that is no CSV of the columns needed.
@@ -104,6 +109,17 @@ def _read_statements(path: Path) -> pd.DataFrame:
     ]
     if missing:
         raise UserError(f"{path} has no column {', '.join(missing)}.")
+    diagnostic = statements[statements.diagnostic == 1]
+    found = {
+        "superclass": diagnostic.diagnostic_class.nunique(),
+        "subclass": diagnostic.diagnostic_subclass.nunique(),
+        "diagnostic": len(diagnostic),
+        "statements": int((statements[["diagnostic", "form", "rhythm"]] == 1).any(axis=1).sum()),
+        **{kind: int((statements[kind] == 1).sum()) for kind in ("form", "rhythm")},
+    }
+    other = [f"{found[name]} of {name} ({number})" for name, number in PUBLISHED.items() if found[name] != number]
+    if other:
+        print(f"{path} names other numbers of classes than published: {', '.join(other)}")
     return statements
 
 
@@ -154,14 +170,15 @@ def _whole(cells: pd.Series) -> pd.Series:
     return cells.where(~_is_count(cells), cells.str.partition(".")[0].str.lstrip("0").replace("", "0"))
 
 
-def _labels(codes: dict[str, float], statements: pd.DataFrame, min_likelihood: float) -> dict[str, list[str]]:
-    """The five label sets of one record from its `scp_codes`."""
+def _labels(codes: dict[str, float], statements: pd.DataFrame, min_likelihood: float | None) -> dict[str, list[str]]:
+    """The label sets of one record from its `scp_codes`."""
     found: dict[str, set[str]] = {name: set() for name in LABELS}
     for code, likelihood in codes.items():
         if code not in statements.index:
             continue
         row = statements.loc[code]
-        if row.diagnostic == 1 and likelihood > min_likelihood:
+        if row.diagnostic == 1 and (min_likelihood is None or likelihood > min_likelihood):
+            found["diagnostic"].add(code)
             found["superclass"].add(str(row.diagnostic_class))
             found["subclass"].add(str(row.diagnostic_subclass))
             found["statements"].add(code)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,14 +14,13 @@ from shared.data.sources.base import (
     PrepareConfig,
     RecordError,
     Recording,
-    ages,
     fold_by_patient,
     read_each,
     read_wfdb,
     require_root,
 )
+from shared.data.sources.headers import find_records, parse_comments
 from shared.errors import UserError
-from shared.files import walk_links
 
 LABELS = ("labels", "dx")
 
@@ -48,7 +45,7 @@ class Config(PrepareConfig):
 def index(config: Config) -> pd.DataFrame:
     """One row per header found, joined with the CSV where there is one."""
     root = require_root(config.root)
-    paths = _headers(root, config.pattern)
+    paths = find_records(root, config.pattern)
     if not paths:
         raise UserError(f"no WFDB header matches {config.pattern!r} below {root}. Expected files named *.hea.")
     table = pd.DataFrame({"record": [path.as_posix() for path in paths]})
@@ -70,7 +67,7 @@ def read(config: Config, rows: pd.DataFrame) -> list[Recording | RecordError]:
 
     def read_one(row: Any) -> Recording:
         recording, comments = read_wfdb(root / row.path)
-        info = _from_comments(comments, config.patient_keys)
+        info = parse_comments(comments, config.patient_keys)
         if config.patient_column is not None:
             info.pop("patient", None)
         elif "patient" in info and config.fold_column is None:
@@ -78,21 +75,6 @@ def read(config: Config, rows: pd.DataFrame) -> list[Recording | RecordError]:
         return Recording(recording.signal, recording.fs, recording.leads, info)
 
     return read_each(read_one, rows)
-
-
-def _headers(root: Path, pattern: str) -> list[Path]:
-    """Paths below root, without extension, of the headers that match; links to folders are followed, each folder once.
-
-    `Path.glob` does not follow links.
-    """
-    parts = re.split(r"(\*\*/|\*|\?)", pattern)
-    wild = {"**/": "(?:.*/)?", "*": "[^/]*", "?": "[^/]"}
-    wanted = re.compile("".join(wild.get(part) or re.escape(part) for part in parts))
-    found = []
-    for here, _, files in walk_links(root):
-        names = [(here / name).relative_to(root) for name in files]
-        found += [name.with_suffix("") for name in names if wanted.fullmatch(name.as_posix())]
-    return sorted(found)
 
 
 def _join_csv(config: Config, table: pd.DataFrame, path: Path) -> None:
@@ -143,23 +125,3 @@ def _join_csv(config: Config, table: pd.DataFrame, path: Path) -> None:
         table["patient"] = table.patient.fillna(table.record)
     if config.fold_column is not None:
         table["fold"] = pd.to_numeric(lines[config.fold_column], errors="coerce").fillna(0).astype(int).to_numpy()
-
-
-def _from_comments(comments: list[str], patient_keys: Sequence[str]) -> dict[str, Any]:
-    """`Age: 60`, `Sex: Male`, `Dx: 426783006,…` as PhysioNet challenge headers write them, and who it is of."""
-    spelled = {re.sub(r"[\W_]", "", key.lower()) for key in patient_keys}
-    info: dict[str, Any] = {}
-    for comment in comments:
-        key, colon, value = comment.lstrip("<# ").partition(":")
-        key, value = key.strip().lower().rstrip(">"), value.strip()
-        if not colon or not value:
-            continue
-        if key == "dx":
-            info["dx"] = sorted({code.strip() for code in value.split(",") if code.strip()})
-        elif key == "age":
-            info["age"] = ages(pd.Series([value]))[0]
-        elif re.sub(r"[\W_]", "", key) in spelled:
-            info.setdefault("patient", value)
-        elif key == "sex" and value[0].lower() in "mf":
-            info["sex"] = float(value[0].lower() == "f")  # PTB-XL's coding: 0 male, 1 female
-    return info

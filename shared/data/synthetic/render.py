@@ -17,7 +17,8 @@ import numpy as np
 import pandas as pd
 
 from shared.data.synthetic.patients import draw_patients
-from shared.leads import INDEPENDENT_LEADS, LEADS, LIMB_FROM_I_II
+from shared.lead_rows import LIMB_FROM_I_II
+from shared.leads import INDEPENDENT_LEADS, LEADS
 
 # Dipole (x left, y feet, z back) -> lead. Source: Dower, Machado, Osborne, Clin Cardiol 1980;3:87-95.
 DOWER: dict[str, tuple[float, float, float]] = {

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shared.data.store import MICROVOLT, ECGStore
+from shared.data.store import ECGStore
 from shared.errors import UserError
 from shared.evaluation.conditions import CONDITION_TITLES, SPREADS, Draws, curve, merge, score_conditions
 from shared.evaluation.context import Context, Picture, Protocol, Result
 from shared.evaluation.protocols.knn import KNNSettings
 from shared.evaluation.protocols.linear_probe import fit_row
-from shared.leads import LIMB_FROM_I_II, subset_leads
+from shared.lead_rows import LIMB_FROM_I_II
+from shared.leads import subset_leads
 from shared.statistics.knn import knn_scores
 from shared.statistics.metrics import Array
 
@@ -138,7 +139,7 @@ class DisturbedStore(ECGStore):
         self, indices: np.ndarray, starts: np.ndarray, length: int, rows: Sequence[int] | None = None
     ) -> np.ndarray:
         """As `ECGStore.read_windows`, but float32 in mV. Features stay those of the clean signal."""
-        ecg = super().read_windows(indices, starts, length).astype(np.float64) * MICROVOLT
+        ecg = super().read_windows(indices, starts, length).astype(np.float64) * self.scale
         changed = [
             self.change(record, self.setup, self.level, np.random.default_rng([self.seed, int(index)]))
             for record, index in zip(ecg, indices, strict=True)
@@ -218,6 +219,9 @@ def find_conditions(context: Context) -> tuple[dict[str, ECGStore | None], list[
         for level in disturbance.levels:
             if kind.startswith("mains") and float(kind.removeprefix("mains")) >= store.fs / 2:
                 notes.append(f"robustness: {disturbance.title} left out, the store is at {store.fs:g} Hz")
+                break
+            if disturbance.unit == "mV" and store.unit != "mV":
+                notes.append(f"robustness: {disturbance.title} left out, the store is in {store.unit}")
                 break
             if kind == "arms_swapped" and not {"I", "II"} <= set(store.leads):
                 notes.append("robustness: exchanged arms left out, the store has no leads I and II")

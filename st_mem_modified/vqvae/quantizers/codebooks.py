@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+import torch
+import torch.distributed as dist
 from pydantic import Field
 from torch import Tensor
 
@@ -58,6 +60,7 @@ class MovingAverageVQ(Quantizer):
         self.inner = VectorQuantize(
             dim=self.width, use_cosine_sim=config.cosine, codebook_size=config.codebook_size, **_averages(config)
         )
+        _draw_over_ranks(self.inner._codebook)
 
     def _quantize(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         _check_start(self.inner, self.num_codes, tokens)
@@ -92,6 +95,8 @@ class ResidualMovingAverageVQ(Quantizer):
             codebook_size=config.codebook_size,
             **_averages(config),
         )
+        for layer in self.inner.layers:
+            _draw_over_ranks(layer._codebook)
 
     def _quantize(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         for layer in self.inner.layers:
@@ -142,6 +147,28 @@ def _averages(config: MovingAverageConfig) -> dict[str, Any]:
         # answer is fixed when the first quantiser of a process is built.
         "sync_codebook": world_size() > 1,
     }
+
+
+def _draw_over_ranks(codebook: Any) -> None:
+    """Let k-means and revivals draw from the tokens of all ranks as one rank with all of them would.
+
+    The library draws on each rank from its own, with its own random numbers: codes, and all that is trained on them, would
+    depend on the number of ranks.
+    """
+    if world_size() > 1:
+        codebook.sample_fn = codebook.replace_sample_fn = _draw_tokens
+
+
+def _draw_tokens(tokens: Tensor, number: int) -> Tensor:
+    """`[1, number, D]` out of the `[1, n, D]` of every rank, without replacement where there are as many."""
+    parts = [torch.empty_like(tokens) for _ in range(world_size())]
+    dist.all_gather(parts, tokens.contiguous())
+    together = torch.cat(parts, dim=1)
+    count, device = together.shape[1], tokens.device
+    enough = count >= number
+    drawn = torch.randperm(count, device=device)[:number] if enough else torch.randint(count, (number,), device=device)
+    dist.broadcast(drawn, src=0)
+    return together[:, drawn]
 
 
 def _check_start(inner: Any, num_codes: int, tokens: Tensor) -> None:

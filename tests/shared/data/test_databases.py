@@ -15,7 +15,8 @@ from shared.data.prepare import choose_config, prepare
 from shared.data.sources import SOURCES, ludb, ptbxl, synthetic
 from shared.data.sources.base import RecordError
 from shared.errors import UserError
-from shared.leads import LEADS, limb_residual
+from shared.lead_rows import limb_residual
+from shared.leads import LEADS
 from tests.golden import real_data
 from tests.shared.data.preparing import audit_of
 from tests.shared.data.wfdb_records import draw_ecg, write_record
@@ -46,16 +47,20 @@ def test_ptbxl_labels(tmp_path: Path) -> None:
     assert index.record.tolist() == ["00001", "00002", "00003"]
     assert index.patient.tolist() == ["7", "7", "8"]
     assert index.fold.tolist() == [3, 3, 10]
-    assert index.superclass.tolist() == [["NORM"], ["MI", "STTC"], []]
-    assert index.subclass.tolist() == [["NORM"], ["IMI", "STTC"], []]
+    assert index.superclass.tolist() == [["NORM"], ["MI", "STTC"], ["MI", "STTC"]]
+    assert index.subclass.tolist() == [["NORM"], ["IMI", "STTC"], ["IMI", "STTC"]]
+    assert index.diagnostic.tolist() == [["NORM"], ["IMI", "NDT"], ["IMI", "NDT"]]
     assert index.form.tolist() == [[], ["NDT"], ["NDT"]]
     assert index.rhythm.tolist() == [["SR"], ["SR"], []]
-    assert index.statements.tolist() == [["NORM", "SR"], ["IMI", "NDT", "SR"], ["NDT"]]
+    assert index.statements.tolist() == [["NORM", "SR"], ["IMI", "NDT", "SR"], ["IMI", "NDT"]]
     assert index.age.tolist()[:2] == [56.0, 90.0]
     assert np.isnan(index.age[2])
 
 
 def test_ptbxl_likelihood_is_above_the_threshold(tmp_path: Path) -> None:
+    above = ptbxl.index(ptbxl_config(tmp_path, min_likelihood=0))
+    assert above.superclass.tolist() == [["NORM"], ["MI", "STTC"], []]
+    assert above.statements.tolist() == [["NORM", "SR"], ["IMI", "NDT", "SR"], ["NDT"]]  # a form is not graded
     assert ptbxl.index(ptbxl_config(tmp_path, min_likelihood=35)).superclass.tolist() == [["NORM"], ["STTC"], []]
     assert ptbxl.index(ptbxl_config(tmp_path, min_likelihood=50)).superclass.tolist() == [["NORM"], [], []]
     with pytest.raises(ValueError, match="min_likelihood"):
@@ -139,8 +144,8 @@ def test_ptbxl_id_twice(tmp_path: Path) -> None:
 def test_ptbxl_sample_index() -> None:
     index = ptbxl.index(ptbxl.Config(root=real_data("ptb-xl"), out="unused"))
     counts = Counter(name for names in index.superclass for name in names)
-    assert counts == {"NORM": 297, "MI": 73, "STTC": 93, "CD": 78, "HYP": 40}
-    assert int((index.superclass.str.len() == 0).sum()) == 13
+    assert counts == {"NORM": 297, "MI": 73, "STTC": 96, "CD": 78, "HYP": 40}
+    assert int((index.superclass.str.len() == 0).sum()) == 12
     assert index.patient.nunique() == 466
     assert index.fold.between(1, 10).all()
     assert (index.groupby("patient").fold.nunique() == 1).all()

@@ -11,7 +11,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from shared.data import prepare as module
+from shared.data import segments as module
 from shared.data.loader import EpochBatches, eval_batches, read_validation, train_batches
 from shared.data.prepare import prepare
 from shared.data.sources import synthetic, wfdb_folder

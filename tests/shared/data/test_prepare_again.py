@@ -79,17 +79,18 @@ def test_disk_full_leaves_no_store(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert list(tmp_path.iterdir()) == []
 
 
-def test_interrupt_leaves_no_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("shard", [8192, 2])
+def test_interrupt_leaves_no_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shard: int) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "make_audit", interrupt)
+    monkeypatch.setattr(module, "process_chunk", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        prepare(demo(tmp_path))
+        prepare(demo(tmp_path, shard=shard, chunk=1))
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("call", [1, 2])
+@pytest.mark.parametrize("call", [1, 2, 3])
 @pytest.mark.parametrize("how", ["killed", "refused by the disk"])
 def test_a_failure_while_the_store_is_replaced_leaves_the_former_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: int, how: str
@@ -110,6 +111,9 @@ def test_a_failure_while_the_store_is_replaced_leaves_the_former_one(
         with pytest.raises(KeyboardInterrupt if how == "killed" else StoreError):
             prepare(demo(tmp_path, num_records=3, overwrite=True))
     assert prepare(demo(tmp_path)).fingerprint == former
+    begun = [] if call == 1 else [".out.unfinished"]  # all of it was read, and is kept
+    assert sorted(path.name for path in tmp_path.iterdir()) == [*begun, "out"]
+    assert len(prepare(demo(tmp_path, num_records=3, overwrite=True))) == 3
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
@@ -217,8 +221,8 @@ def test_ptbxl_sample_audit(tmp_path: Path) -> None:
     store = prepare(ptbxl_config(tmp_path, workers=2))
     audit = audit_of(store)
     assert (audit["records"], audit["segments"], audit["patients"]) == (500, 500, 466)
-    assert audit["labels"]["superclass"] == {"NORM": 297, "MI": 73, "STTC": 93, "CD": 78, "HYP": 40}
-    assert audit["without_label"]["superclass"] == 13
+    assert audit["labels"]["superclass"] == {"NORM": 297, "MI": 73, "STTC": 96, "CD": 78, "HYP": 40}
+    assert audit["without_label"]["superclass"] == 12
     pairs = ((137, 138), (143, 144), (145, 463), (456, 457), (459, 460))
     assert sorted(audit["duplicates"]) == [[f"{a:05d}", f"{b:05d}"] for a, b in pairs]
     assert audit["left_out"] == {}

@@ -9,7 +9,8 @@ from scipy.signal import find_peaks
 
 from shared.data.synthetic import COMBINATIONS, SUPERCLASSES, SyntheticBatch, draw_patients, render, simulate
 from shared.data.synthetic.render import DOWER, PARAMETERS, T_WAVE, TO_TWELVE, _beat_times, _template_beats
-from shared.leads import INDEPENDENT_LEADS, LEADS, limb_residual
+from shared.lead_rows import limb_residual
+from shared.leads import INDEPENDENT_LEADS, LEADS
 
 FS = 250.0
 

@@ -20,7 +20,8 @@ from shared.evaluation.protocols.robustness import (
     robustness,
     swap_arms,
 )
-from shared.leads import LEADS, limb_residual
+from shared.lead_rows import limb_residual
+from shared.leads import LEADS
 from tests.shared.evaluation.contexts import NAME, Powers, make_context, make_store, truth_and_noise
 
 TWELVE = Setup(LEADS, tuple(range(12)), 250.0)

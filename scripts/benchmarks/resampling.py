@@ -1,0 +1,78 @@
+"""What resampling does to the ends and to the inside of real records, for each way that `prepare` or others use.
+
+    python -m scripts.benchmarks.resampling /data/ptb-xl/records500
+
+A stretch is cut out of each record and resampled; the same stretch out of the whole record, resampled, is the truth, since
+there its ends are no ends. Rates are as if: the samples are taken to have been read at the first rate of each pair.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+from scipy.signal import resample, resample_poly
+
+from shared.data.recordings import Settings, find_files, read_signals
+from shared.signals import resample_ends
+
+RATES = ((500, 250), (400, 250), (257, 250), (1000, 250), (250, 500))
+END = 5
+"""Samples at each end that count as end."""
+INSIDE = 50
+"""Samples from each end on that count as inside."""
+
+
+def constant(ecg: np.ndarray, fs: float, to: float) -> np.ndarray:
+    """Polyphase, the ends continued by their last value."""
+    ratio = Fraction(to / fs).limit_denominator(5000)
+    found = resample_poly(ecg, ratio.numerator, ratio.denominator, axis=-1, padtype="edge")
+    return np.asarray(found[..., : round(ecg.shape[-1] * to / fs)])
+
+
+def fft(ecg: np.ndarray, fs: float, to: float) -> np.ndarray:
+    """`prepare … resample=fft`: the record as a period of an endless one."""
+    return np.asarray(resample(ecg, round(ecg.shape[-1] * to / fs), axis=-1))
+
+
+METHODS: dict[str, Callable[[np.ndarray, float, float], np.ndarray]] = {
+    "fft": fft,
+    "constant ends": constant,
+    "reflected ends (the default)": resample_ends,
+}
+
+
+def deviations(ecg: np.ndarray, fs: int, to: int, method: Callable[..., np.ndarray]) -> tuple[float, float]:
+    """Largest deviation of a stretch resampled from the same stretch of the whole: at its ends and inside, µV."""
+    ratio = Fraction(to, fs)
+    period = ratio.denominator
+    start = period * (500 // period + 1)  # where samples of both rates meet
+    stop = start + 3000 // period * period
+    found = method(ecg[:, start:stop], fs, to)
+    first = start * ratio.numerator // period
+    gap = 1000 * np.abs(found - resample_ends(ecg, fs, to)[:, first : first + found.shape[-1]])
+    return max(gap[:, :END].max(), gap[:, -END:].max()), gap[:, INSIDE:-INSIDE].max()
+
+
+def main() -> None:
+    """Print one line per pair of rates and method."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("root", type=Path, help="a folder of WFDB records of 10 s at 500 Hz, in mV")
+    parser.add_argument("--records", type=int, default=200)
+    given = parser.parse_args()
+    records = [np.asarray(read_signals(file, Settings()).x, float) for file in find_files(given.root)[: given.records]]
+    print(f"{len(records)} records; largest deviation of any lead, µV: at the ends median / 95 % / worst, inside worst")
+    for fs, to in RATES:
+        for name, method in METHODS.items():
+            ends, inside = np.transpose([deviations(ecg, fs, to, method) for ecg in records])
+            print(
+                f"{fs:5d} -> {to} Hz  {name:28s} {np.median(ends):7.1f} / {np.percentile(ends, 95):7.1f} / "
+                f"{ends.max():7.1f}, {inside.max():6.2f}"
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,32 @@
+"""What the processes of one run must have in common."""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch.distributed as dist
+
+from shared.errors import UserError
+
+
+def require_alike(what: str, value: str) -> None:
+    """Refuse to train where `value` is not the same on all ranks; nothing where there is one.
+
+    Args:
+        what: what the user is told, with its article.
+        value: a fingerprint, or a text of which one is taken.
+
+    Raises:
+        UserError: on every rank, where one has another.
+    """
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return
+    found: list[str | None] = [None] * dist.get_world_size()
+    dist.all_gather_object(found, hashlib.blake2b(value.encode(), digest_size=16).hexdigest())
+    other = [str(rank) for rank, text in enumerate(found) if text != found[0]]
+    if other:
+        dist.barrier()  # all have what they need, and can end
+        raise UserError(
+            f"{what} differs between the {len(found)} processes of this run: rank {', '.join(other)} has another than rank "
+            "0. Start all with the same command, on the same files and the same version of this project."
+        )
