@@ -116,8 +116,15 @@ WFDB = Database("a tree of WFDB records", "wfdb", (), None, ["wfdb_folder"])
 """What is none of these and has headers."""
 
 
-def recognise(root: Path) -> Database | None:
-    """The database that a folder holds; `WFDB` where it holds records of no known one."""
+def recognise(root: Path, source: str | None = None) -> Database | None:
+    """The database that a folder holds; `WFDB` where it holds records of no known one.
+
+    Args:
+        root: the folder.
+        source: what it is to be read by; one that the table does not name is taken at its word.
+    """
+    if source is not None and not any(source in one.sources for one in (*DATABASES, WFDB)):
+        return Database(f"what source={source} reads", source, (), None, [source])
     return next((one for one in DATABASES if one.fits(root)), None) or (WFDB if _finds(root, "**/*.hea") else None)
 
 

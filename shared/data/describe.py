@@ -14,7 +14,6 @@ import pandas as pd
 
 from shared.data.quality import FLAGS
 from shared.data.store import ECGStore
-from shared.leads import LEADS
 from shared.measurements.beats import find_beats, to_lattice
 from shared.signals import typical_amplitude
 
@@ -52,7 +51,7 @@ class Description:
 
     @cached_property
     def labels(self) -> dict[str, dict[str, int]]:
-        """Label column → label → segments, the most frequent first."""
+        """Label column → label → segments, the most frequent first; columns of names before those of bare numbers (SNOMED)."""
         found = {}
         for column in self.store.meta.get("labels", {}):
             if column in self.records:
@@ -60,7 +59,8 @@ class Description:
                     [name for names in self.records[column] for name in names], dtype=object
                 ).value_counts()
                 found[column] = {str(name): int(count) for name, count in counts.items()}
-        return {column: counts for column, counts in found.items() if counts}
+        named = sorted(found, key=lambda column: all(name.isdigit() for name in found[column]))
+        return {column: found[column] for column in named if found[column]}
 
     @cached_property
     def patients(self) -> pd.Series:
@@ -93,8 +93,8 @@ class Description:
         for name in RATES:
             if name in self.records:
                 return self.column(name), f"column {name}"
-        if not set(self.store.leads) <= set(LEADS):
-            return np.empty(0), "no lead of ECG"
+        if self.store.unit != "mV":
+            return np.empty(0), f"not measured in {self.store.unit}"
         lead = "II" if "II" in self.store.leads else self.store.leads[0]
         rows = self.store.read(self.sample)[:, self.store.leads.index(lead)] * self.store.scale
         rates = [_rate(row, self.store.fs) for row in rows]

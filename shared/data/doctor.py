@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
@@ -72,7 +73,7 @@ def examine(path: Path, config: DoctorConfig, settings: Sequence[str] = ()) -> I
     if closed is not None:
         yield closed
         return
-    database = recognise(path)
+    database = recognise(path, config.source)
     if database is None:
         yield unknown(path)
         return
@@ -222,4 +223,5 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` ends it without a word
     entry_point(main)

@@ -8,6 +8,7 @@ The stores are only read.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -45,12 +46,10 @@ def info(paths: Sequence[Path], out: Path | None = None) -> Path:
             raise UserError(
                 f"out={out} lies in the store {one.store.path}, which stays as it was prepared. Give another folder."
             )
-    for line in summary(stores):
-        print(line)
     with hold(out):
         out.mkdir(parents=True, exist_ok=True)
         page = write_page(out, stores)
-    print(f"\n{page}")
+    print(*summary(stores), "", page, sep="\n")
     return page
 
 
@@ -111,4 +110,5 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` ends it without a word
     entry_point(main)

@@ -38,11 +38,12 @@ class DataTable:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page below its own heading: figures with captions, tables, and tables behind a click."""
+    """A part of the page below its own heading: figures with captions, tables, and more of both behind a click."""
 
     title: str
     figures: Sequence[tuple[Path, str]] = ()
     tables: Sequence[DataTable] = ()
+    more: Sequence[tuple[Path, str]] = ()
     more_tables: Sequence[DataTable] = ()
 
     @property
@@ -200,7 +201,7 @@ def _amplitudes(folder: Path, stores: Sequence[Description]) -> Section:
 
 
 def _labels(folder: Path, stores: Sequence[Description]) -> Section:
-    """Each set of labels: shares, and counts by split."""
+    """Each set of labels: shares, and counts by split; the first in full view."""
     figures, tables = [], []
     for column in dict.fromkeys(column for one in stores for column in one.labels):
         shares = {one.name: _percent(one.labels.get(column, {}), len(one.store)) for one in stores}
@@ -209,7 +210,7 @@ def _labels(folder: Path, stores: Sequence[Description]) -> Section:
         figures.append((path, f"{column}: share of segments that carry each label; one segment may carry several."))
         names = list(dict.fromkeys(name for one in stores for name in one.labels.get(column, {})))
         tables.append(_label_table(column, names, stores))
-    return Section("Labels", figures, tables[:1], tables[1:])
+    return Section("Labels", figures[:1], tables[:1], figures[1:], tables[1:])
 
 
 def _label_table(column: str, names: Sequence[str], stores: Sequence[Description]) -> DataTable:

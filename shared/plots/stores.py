@@ -119,7 +119,7 @@ def plot_labels(path: Path, stores: Mapping[str, Counts], title: str) -> None:
         at = np.arange(len(names)) + (i - (len(stores) - 1) / 2) * height
         values = [counts.get(name, 0) for name in names]
         axes.barh(at, values, height * 0.92, color=colour, alpha=0.85, label=store)
-        for y, value in zip(at, values, strict=True):
+        for y, value in zip(at, values if counts else (), strict=bool(counts)):
             axes.text(
                 value, y, f" {value:.1f}" if value < 10 else f" {value:.0f}", va="center", fontsize=7.5, color=INK
             )
