@@ -163,7 +163,7 @@ def test_a_source_that_the_table_does_not_name_is_taken_at_its_word(
     monkeypatch.setattr(databases, "DATABASES", ())
     lines, code = call(capsys, str(root), "source=ptbxl", "subset=true")
     assert code == 0 and lines[0] == "ok     it is what source=ptbxl reads, read by source=ptbxl"
-    lines, code = call(capsys, str(root), "source=ludb")
+    lines, code = call(capsys, str(root), "source=ludb", "subset=true")
     assert (
         code == 1
         and wrong(lines)[0].startswith("source=ludb cannot list the records: ")
