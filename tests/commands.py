@@ -14,6 +14,7 @@ from pathlib import Path
 from scripts.demo import parse, plan
 from shared.apply import ApplyConfig
 from shared.config import REPO_ROOT, Section, config_from_cli, load_config, repo_path
+from shared.data.fetching import DownloadConfig
 from shared.programs import all_programs, program_of
 from shared.sweep.grid import parse as parse_sweep
 
@@ -36,6 +37,8 @@ SCHEMATIC = {
 DEMO = "scripts/demo.py"
 OTHERS = {"pytest", "shared.evaluation.report.compare", "shared.runs", "shared.schemas"}
 """What is started without a YAML."""
+WITHOUT_YAML: dict[str, type[Section]] = {"shared.apply": ApplyConfig, "shared.data.download": DownloadConfig}
+"""What is started with settings alone."""
 STAND_IN = """#!/usr/bin/env bash
 case "$1 $2" in
   -c\\ * | "-m pip" | "-m shared.programs") exec "$PYTHON" "$@" ;;
@@ -116,11 +119,14 @@ def check(argv: list[str]) -> str | None:
         for point in sweep.points:
             load_program(sweep.program, sweep.config, [f"{key}={value}" for key, value in point.items()])
         return sweep.config
-    if module == "shared.apply":
-        config_from_cli(ApplyConfig, given)
+    if module in WITHOUT_YAML:
+        config_from_cli(WITHOUT_YAML[module], given)
         return None
-    if module == "shared.data.verify":
-        assert len(given) == 1, f"{module} takes one store: {given}"
+    if module == "shared.data.doctor":
+        assert len(paths) <= 1, f"{module} takes one folder: {given}"
+        return None
+    if module in ("shared.data.info", "shared.data.verify"):
+        assert len(paths) == (2 if "--compare" in given else 1), f"{module} takes stores: {given}"
         return None
     if module in OTHERS:
         return None

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import base64
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from shared.evaluation.context import Picture
 from shared.evaluation.report.tables import Table, format_parts
 from shared.evaluation.report.verdict import Verdict
+from shared.plots.pages import minus, page_template
 from shared.statistics.interval import Interval
 
 MOST_OPEN = 14
 """Columns that a part shows at once; more are behind a click."""
-
-SHOWN = 0.78
-"""CSS pixels to a pixel of a picture: letters of a figure are as large as those of a caption, and sharp."""
 
 
 @dataclass(frozen=True)
@@ -82,15 +77,9 @@ def write_report(
         parts: in order; those without a table and a figure are left out.
         config: as YAML.
     """
-    environment = Environment(
-        loader=PackageLoader("shared.evaluation.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"parts": _parts, "embed": _embed, "minus": _minus}
-    page = environment.get_template("page.html.jinja").render(
+    template = page_template("shared.evaluation.report", "page.html.jinja")
+    page = template.render(
+        score_parts=_parts,
         title=title,
         verdict=verdict,
         facts=facts,
@@ -106,15 +95,4 @@ def write_report(
 def _parts(score: Interval | None, sign: str = "") -> tuple[str, str]:
     """Value and interval with the minus of print."""
     value, interval = format_parts(score, sign)
-    return _minus(value), _minus(interval)
-
-
-def _minus(text: str) -> str:
-    return re.sub(r"(?<![^\s\[(])-(?=\d)", "−", text)
-
-
-def _embed(picture: Picture) -> tuple[str, int]:
-    """The picture as the address of its own content, and how wide it is shown at most, in CSS pixels."""
-    content = picture.path.read_bytes()
-    width = int.from_bytes(content[16:20], "big")  # of the PNG's first chunk
-    return f"data:image/png;base64,{base64.b64encode(content).decode()}", round(width * SHOWN)
+    return minus(value), minus(interval)
