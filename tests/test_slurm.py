@@ -75,7 +75,7 @@ def test_a_real_job_of_two_tasks_is_requeued_and_continues(synthetic_store: Path
         f"data.store={synthetic_store}",
         "model.input.seconds=1.8",
         "run.device=cpu",
-        "optim.epochs=60",
+        "optim.epochs=20",
         "log_every=1",
     ]
     submitted = subprocess.run(
