@@ -40,7 +40,9 @@ def report_clipping(records: list[np.ndarray], fs: float) -> None:
                 cut[share] += int(there.sum())
                 missed[share] += int((there & ~seen).sum())
         shares = ", ".join(f"{share:g}: {missed[share]} of {cut[share]}" for share in SHARES)
-        print(f"  {fs:g} Hz, steps of {1000 * step:g} uV: {flagged} of {len(records)} flagged as they are; missed {shares}")
+        print(
+            f"  {fs:g} Hz, steps of {1000 * step:g} uV: {flagged} of {len(records)} flagged as they are; missed {shares}"
+        )
 
 
 def report_pacing(name: str, records: list[np.ndarray], tagged: list[bool]) -> None:
