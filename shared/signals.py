@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from fractions import Fraction
 
 import numpy as np
@@ -15,7 +16,9 @@ MILLIVOLT = {"mv": 1.0, "uv": 1e-3, "µv": 1e-3, "μv": 1e-3, "v": 1e3}
 POSSIBLE_MV = (0.02, 20.0)
 """Typical peak-to-peak amplitude of a lead; beyond, the numbers are in another unit."""
 CLIPPED_MS = 20.0
-"""A lead that rests on its own extreme value this long was cut off; no wave is flat for so long to the last bit."""
+"""A lead that rests on its own extreme value this long may have been cut off."""
+CLIPPED_STEPS = 10.0
+"""It was, if within half of that time before and after it is this many of its smallest steps away."""
 
 
 def typical_amplitude(ecg: np.ndarray, fs: float) -> np.ndarray:
@@ -65,6 +68,9 @@ def run_starts(there: np.ndarray, run: int) -> np.ndarray:
 def clipped_samples(signal: np.ndarray, fs: float) -> np.ndarray:
     """Samples inside a stretch of `CLIPPED_MS` (three samples at least) that rests on its lead's own maximum or minimum.
 
+    A wave's round top rests as long, where the steps of the numbers are coarse. But it leaves its stretch slowly: a parabola
+    is three steps down after another half of the stretch. What was cut off leaves it steeply, on both sides.
+
     Args:
         signal: `[…, T]`, leads in any unit.
         fs: Hz.
@@ -76,8 +82,27 @@ def clipped_samples(signal: np.ndarray, fs: float) -> np.ndarray:
     result = np.zeros(signal.shape, dtype=bool)
     if run > signal.shape[-1]:
         return result
-    for extreme in (signal.max(axis=-1, keepdims=True), signal.min(axis=-1, keepdims=True)):
-        begins = run_starts(signal == extreme, run)
-        for shift in range(run) if begins.any() else ():
-            result[..., shift : shift + begins.shape[-1]] |= begins
+    leads, flags = signal.reshape(-1, signal.shape[-1]), result.reshape(-1, signal.shape[-1])
+    for sign in (1, -1):
+        extreme = (sign * leads).max(axis=-1, keepdims=True)
+        resting = sign * leads == extreme
+        for row in np.flatnonzero(run_starts(resting, run).any(axis=-1)):
+            for first, end in _cut_off(extreme[row] - sign * leads[row], run):
+                flags[row, first:end] = True
     return result
+
+
+def _cut_off(depth: np.ndarray, run: int) -> Iterator[tuple[int, int]]:
+    """First sample and end of each stretch of `run` zeros or more that `depth [T]`, below the extreme, leaves steeply."""
+    steps = np.abs(np.diff(depth))
+    if not steps.any():
+        return
+    least = CLIPPED_STEPS * np.percentile(steps[steps > 0], 5)
+    edges = np.flatnonzero(np.diff(np.pad((depth == 0).astype(np.int8), 1)))
+    for first, end in edges.reshape(-1, 2):
+        beyond = -(-(end - first) // 2)
+        if first == 0 or end == len(depth):
+            beyond = min(beyond, run)  # many records end in their last value, held
+        sides = depth[max(first - beyond, 0) : first], depth[end : end + beyond]
+        if end - first >= run and all(side.max() >= least for side in sides if len(side)):
+            yield first, end

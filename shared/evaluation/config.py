@@ -40,6 +40,12 @@ class CommonSettings(Section):
     min_positives: int = Field(
         5, ge=1, description="classes with fewer test positives are listed and left out of averages"
     )
+    near_copies: bool = Field(
+        True, description="look for copies of test records that are shifted, cut, resampled, rescaled or filtered, too"
+    )
+    leave_out_copies: bool = Field(
+        False, description="take copies of test records out of training and validation (never out of the test records)"
+    )
     seed: int = Field(0, ge=0)
     batch_size: int = Field(64, ge=1)
     device: str = "auto"

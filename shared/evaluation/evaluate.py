@@ -12,7 +12,7 @@ from torch import nn
 from shared.data.splits import open_labelled
 from shared.errors import UserError, did_you_mean
 from shared.evaluation.config import EvaluateConfig
-from shared.evaluation.contamination import check_contamination, check_copies
+from shared.evaluation.contamination import check_contamination, settle_copies
 from shared.evaluation.context import RANDOM, Context, Picture, Result
 from shared.evaluation.outside import at_its_rate, outside_rows
 from shared.evaluation.protocols import PROTOCOLS
@@ -65,8 +65,9 @@ def evaluate(rows: Rows, config: EvaluateConfig, out: Path) -> Path:
         raise UserError(f"unknown protocol {', '.join(unknown)}{hint} The protocols are {', '.join(PROTOCOLS)}.")
     device, began = pick_device(config.device), time.monotonic()
     context = open_context(config, out, device, rows.encoders, (RANDOM, *rows.baselines))
-    context, resampled = at_its_rate(context, rows.encoder)
     with hold(out):
+        context, copies = settle_copies(context)
+        context, resampled = at_its_rate(context, rows.encoder)
         record = {**surroundings(device), "seed": config.seed, "store": context.store.fingerprint}
         context.rows.update({row: context.embed(row) for row in context.encoders})
         embedded = time.monotonic() - began  # of rows whose embeddings were cached, the reading
@@ -75,8 +76,7 @@ def evaluate(rows: Rows, config: EvaluateConfig, out: Path) -> Path:
             for result in results.values():
                 mark_optimistic(result.validation.get(rows.name, {}), rows.chosen)
         test = context.indices[context.split.test]
-        copies = check_copies(context.store, context.indices, context.split)
-        overlap = check_contamination(rows.trained_on, context.store, test)
+        overlap = check_contamination(rows.trained_on, context.store, test, config.near_copies)
         notes = [*rows.notes, *resampled, *copies, *overlap, *problems]
         page = write_results(context, results, notes, rows.name, rows.figures)
         record |= {

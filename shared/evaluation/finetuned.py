@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from shared.evaluation.contamination import check_contamination, check_copies
+from shared.evaluation.contamination import check_contamination, settle_copies
 from shared.evaluation.context import RANDOM, Context, Picture
 from shared.evaluation.evaluate import open_context
 from shared.evaluation.report.results import write_results
@@ -20,19 +21,22 @@ def run_finetuning(config: FinetuneConfig, method: Method) -> Path:
     """Train, test once and report; returns the run folder, scores and page are in its `evaluation/`."""
     # The statistics are the CPU's; the model is where the run says.
     context = open_context(config.as_evaluation(), config.run.out / "evaluation", torch.device("cpu"))
+    context, copies = settle_copies(context)
     done = finetune(config, method, context)
     if done.is_main:
-        report_finetuned(replace(context, split=done.split), done, pretrained=config.mode != "scratch")
+        context = replace(context, split=done.split)
+        report_finetuned(context, done, pretrained=config.mode != "scratch", copies=copies)
     return config.run.out
 
 
-def report_finetuned(context: Context, done: Finetuned, pretrained: bool) -> Path:
+def report_finetuned(context: Context, done: Finetuned, pretrained: bool, copies: Sequence[str] = ()) -> Path:
     """Score and report; returns the path of the page.
 
     Args:
         context: where the model was trained and tested; its folder stands in the run folder.
         done: predictions of the model and its control.
         pretrained: whether it started from weights that have seen data.
+        copies: what is known of copies between the splits.
     """
     rows, notes = {done.name: done.predictions}, list(done.notes)
     if done.control is not None:
@@ -40,9 +44,10 @@ def report_finetuned(context: Context, done: Finetuned, pretrained: bool) -> Pat
         notes.append(f"{RANDOM}: {mode} from random weights, otherwise trained the same")
     else:
         notes.append(f"control=false: no {RANDOM} row; compare with a run of mode=scratch")
-    notes += check_copies(context.store, context.indices, context.split)
+    notes += copies
     if pretrained:
-        notes += check_contamination(done.trained_on, context.store, context.indices[context.split.test])
+        test, near = context.indices[context.split.test], context.config.near_copies
+        notes += check_contamination(done.trained_on, context.store, test, near)
     else:
         notes.append("nothing was pretrained: no overlap with the test split to look for")
     curves = context.out.parent / "figures" / "training.png"

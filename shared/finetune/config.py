@@ -75,6 +75,12 @@ class FinetuneConfig(Section):
     min_positives: int = Field(
         5, ge=1, description="classes with fewer test positives are listed and left out of averages"
     )
+    near_copies: bool = Field(
+        True, description="look for copies of test records that are shifted, cut, resampled, rescaled or filtered, too"
+    )
+    leave_out_copies: bool = Field(
+        False, description="take copies of test records out of training and validation (never out of the test records)"
+    )
 
     @field_validator("data")
     @classmethod
@@ -112,6 +118,8 @@ class FinetuneConfig(Section):
                 "num_crops": self.num_crops,
                 "resamples": self.resamples,
                 "min_positives": self.min_positives,
+                "near_copies": self.near_copies,
+                "leave_out_copies": self.leave_out_copies,
                 "seed": self.run.seed,
                 "device": self.run.device,
             }

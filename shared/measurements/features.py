@@ -34,12 +34,15 @@ from shared.measurements.beats import (
 )
 from shared.measurements.catalog import FEATURES, ROW, VALUES, check_names
 from shared.measurements.delineation import Waves, delineate, median_beat
+from shared.measurements.pacing import bridge_spikes, find_spikes
 from shared.signals import FLAT_MV, FS_RANGE, clipped_samples
 
 WAVELETS: tuple[str, ...] = ("swt_a4", "swt_d4", "swt_d3", "swt_d2")
 WAVELET, WAVELET_LEVEL = "db4", 4
 WAVELET_FS = 250.0
 """Hz at which the transform is taken, so that a level is the same band whatever the record's rate."""
+PACED = "pacing spikes, taken out before measuring; R peaks and intervals of paced beats are not to be trusted"
+"""The largest deflection of a paced QRS, which is wide and often has two, may be 30 to 50 ms from where a reader marks it."""
 LEAD_PREFERENCE: tuple[str, ...] = ("II", "aVF", "V6", "aVR", "V5", "V4", "V3", "V2", "III", "I", "V1", "aVL")
 """Lead II, then the leads in which beats are found most surely (LUDB 1–50, scripts/benchmarks/features.py)."""
 
@@ -100,11 +103,13 @@ def extract_features(
             channels[bands], valid[bands] = _wavelets(signal, fs), True
         if len(beats.times):
             calm = remove_pacing_spikes(signal, fs, beats)
+            if calm is None and (spikes := find_spikes(ecg, fs, beats)) is not None:
+                calm = bridge_spikes(signal, fs, spikes)
             if calm is not None:
                 signal, lattice = calm, to_lattice(calm, fs)
                 again = find_beats(lattice)
                 beats = again if len(again.times) else beats
-                notes.append("pacing spikes, taken out before measuring")
+                notes.append(PACED)
             measured = _Record(signal, fs, lattice, beats)
             measured.write_rhythm(channels, valid, values)
             measured.write_beats(channels, valid, values)

@@ -140,7 +140,7 @@ def test_evaluation_of_the_run(finished: Path, synthetic_store: Path) -> None:
             assert {"value", "low", "high", "n"} <= set(interval)
     text = page.read_text()
     assert text.count("data:image/png;base64,") >= 4
-    assert "no test patient and no test record was in pretraining" in text
+    assert "no test patient and no test record was found in pretraining" in text
     assert "http" not in text.split("</style>")[1]
 
 
