@@ -4,10 +4,12 @@ from shared.data.sources import (
     challenge2021,
     chapman_ningbo,
     code15,
+    code_test,
     ludb,
     mitbih,
     physionet2017,
     ptbxl,
+    sph,
     synthetic,
     wfdb_folder,
 )
@@ -21,6 +23,8 @@ SOURCES: dict[str, Source] = {
     "chapman_ningbo": Source(chapman_ningbo.Config, chapman_ningbo.LABELS, chapman_ningbo.index, chapman_ningbo.read),
     "physionet2017": Source(physionet2017.Config, physionet2017.LABELS, physionet2017.index, physionet2017.read),
     "mitbih": Source(mitbih.Config, mitbih.LABELS, mitbih.index, mitbih.read),
+    "code_test": Source(code_test.Config, code_test.LABELS, code_test.index, code_test.read),
+    "sph": Source(sph.Config, sph.LABELS, sph.index, sph.read),
     "wfdb_folder": Source(wfdb_folder.Config, wfdb_folder.LABELS, wfdb_folder.index, wfdb_folder.read),
     "synthetic": Source(synthetic.Config, synthetic.LABELS, synthetic.index, synthetic.read),
 }
