@@ -13,6 +13,7 @@ from shared.data.sources import (
     ptbxl_plus,
     sph,
     synthetic,
+    table,
     wfdb_folder,
 )
 from shared.data.sources.base import Source
@@ -30,5 +31,6 @@ SOURCES: dict[str, Source] = {
     "mimic_iv_ecg": Source(mimic_iv_ecg.Config, mimic_iv_ecg.LABELS, mimic_iv_ecg.index, mimic_iv_ecg.read),
     "ptbxl_plus": Source(ptbxl_plus.Config, ptbxl_plus.LABELS, ptbxl_plus.index, ptbxl_plus.read),
     "wfdb_folder": Source(wfdb_folder.Config, wfdb_folder.LABELS, wfdb_folder.index, wfdb_folder.read),
+    "table": Source(table.Config, table.LABELS, table.index, table.read),
     "synthetic": Source(synthetic.Config, synthetic.LABELS, synthetic.index, synthetic.read),
 }

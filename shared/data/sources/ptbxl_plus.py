@@ -61,12 +61,14 @@ def index(config: Config) -> pd.DataFrame:
         ]
         problem = problem.where(problem != "", wrong)
     for name in config.plus_features:
-        found = _by_id(plus / "features" / f"{name}_features.csv")
-        found = found.apply(pd.to_numeric, errors="coerce").astype("float32").add_prefix(f"plus_{name}_").reindex(ids)
-        missing = int(found.isna().all(axis=1).sum())
+        measured = _by_id(plus / "features" / f"{name}_features.csv")
+        measured = (
+            measured.apply(pd.to_numeric, errors="coerce").astype("float32").add_prefix(f"plus_{name}_").reindex(ids)
+        )
+        missing = int(measured.isna().all(axis=1).sum())
         if missing:
             print(f"PTB-XL+ has no {name} features of {missing} record(s)")
-        result = pd.concat([result, found.set_index(result.index)], axis=1)
+        result = pd.concat([result, measured.set_index(result.index)], axis=1)
     if problem.any():
         result[PROBLEM] = problem
     return result
