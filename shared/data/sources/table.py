@@ -13,8 +13,6 @@ import pandas as pd
 from pydantic import Field, field_validator
 
 from shared.config import RepoPath
-from shared.data.formats import read_channels
-from shared.data.formats.channels import ARBITRARY, to_recording
 from shared.data.sources.base import (
     PROBLEM,
     PrepareConfig,
@@ -26,6 +24,8 @@ from shared.data.sources.base import (
     read_table,
     require_root,
 )
+from shared.data.sources.formats import read_channels
+from shared.data.sources.formats.channels import ARBITRARY, to_recording
 from shared.errors import UserError, did_you_mean
 
 LABELS = ("labels",)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,11 @@ import h5py
 import numpy as np
 import pytest
 
-from shared.data.formats import read_channels
-from shared.data.formats.channels import to_recording
+from shared.data.recordings import Settings, find_files, read_signals
 from shared.data.sources.base import RecordError, Recording
+from shared.data.sources.formats import read_channels
+from shared.data.sources.formats.channels import to_recording
+from shared.errors import UserError
 from shared.leads import INDEPENDENT_LEADS, LEADS
 from tests.shared.data.format_files import UV_PER_BIT, write_dicom, write_edf, write_muse
 from tests.shared.data.wfdb_records import draw_ecg, write_record
@@ -64,8 +67,6 @@ def test_muse_as_carts_write_it(tmp_path: Path, replaced: dict[str, str], factor
     ],
 )
 def test_broken_muse_is_said(tmp_path: Path, replaced: dict[str, str], said: str) -> None:
-    import re
-
     assert re.search(said, refused(write_muse(tmp_path / "a.xml", EIGHT, **replaced)))
 
 
@@ -165,3 +166,19 @@ def test_what_is_no_such_file_is_said(tmp_path: Path) -> None:
     assert refused(tmp_path / "a").startswith("missing file: ")
     (tmp_path / "a.pdf").touch()
     assert "unknown format: " in refused(tmp_path / "a.pdf") and "'.pdf'; read are .npy" in refused(tmp_path / "a.pdf")
+
+
+def test_what_embeds_files_reads_them_too(tmp_path: Path) -> None:
+    write_muse(tmp_path / "a.xml", EIGHT)
+    write_dicom(tmp_path / "b.dcm", ECG * 1000, list(LEADS), 500)
+    write_edf(tmp_path / "c.edf", [("ECG II", "uV", 500.0, ECG[1] * 1000.0), ("SpO2", "%", 500.0, ECG[2])])
+    files = find_files(tmp_path)
+    assert [path.name for path in files] == ["a.xml", "b.dcm", "c.edf"]
+    muse, dicom, edf = (read_signals(path, Settings()) for path in files)
+    assert (muse.leads, dicom.leads, edf.leads) == (INDEPENDENT_LEADS, LEADS, ("II",))
+    assert {(found.fs, found.unit) for found in (muse, dicom, edf)} == {(500.0, "mV")}
+    np.testing.assert_allclose(dicom.x, ECG, atol=1.26e-3)
+    np.testing.assert_allclose(edf.x, ECG[1:2], atol=1e-4)
+    write_muse(tmp_path / "a.xml", EIGHT, **{">Rhythm<": ">Other<"})
+    with pytest.raises(UserError, match="no Waveform of type Rhythm"):
+        read_signals(tmp_path / "a.xml", Settings())

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from shared.data.formats.channels import Channel
 from shared.data.sources.base import RecordError
+from shared.data.sources.formats.channels import Channel
 from shared.data.sources.hdf5 import open_hdf5
 from shared.errors import UserError
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from shared.data.formats.channels import Channel
 from shared.data.sources.base import RecordError, read_wfdb
+from shared.data.sources.formats.channels import Channel
 
 
 def read_record(path: Path, dataset: str | None) -> list[Channel]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from shared.data.formats.channels import Channel
 from shared.data.sources.base import RecordError
+from shared.data.sources.formats.channels import Channel
 from shared.errors import UserError
 from shared.leads import is_lead
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from shared.data.formats.channels import Channel
 from shared.data.sources.base import RecordError
+from shared.data.sources.formats.channels import Channel
 from shared.errors import UserError
 
 UNITS = {"microvolts": "uV", "millivolts": "mV"}

@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from shared.data.formats.channels import Channel
 from shared.data.sources.base import RecordError
+from shared.data.sources.formats.channels import Channel
 from shared.errors import UserError
 from shared.leads import is_lead
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from shared.data.formats import arrays, dicom, edf, muse, wfdb_record
-from shared.data.formats.channels import Channel
 from shared.data.sources.base import RecordError
+from shared.data.sources.formats import arrays, dicom, edf, muse, wfdb_record
+from shared.data.sources.formats.channels import Channel
 
 READERS: dict[str, Callable[[Path, str | None], list[Channel]]] = {
     ".npy": arrays.read_numpy,
