@@ -1,4 +1,4 @@
-"""ECG out of files of anybody's making: WFDB records, NumPy arrays, tables of text."""
+"""ECG out of files of anybody's making: WFDB records, NumPy arrays, tables of text, EDF, GE MUSE's XML, DICOM."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from shared.data.sources.base import RecordError, read_wfdb
+from shared.data.sources.base import RecordError, Recording, read_wfdb
+from shared.data.sources.formats import read_channels
+from shared.data.sources.formats.channels import to_recording
 from shared.errors import UserError
 from shared.leads import LEADS, is_lead
 
@@ -73,9 +75,20 @@ def needs_rate(path: Path) -> bool:
 
 def _read_wfdb(path: Path, settings: Settings) -> Signals:
     try:
-        recording, _ = read_wfdb(path.with_suffix(""))
+        return _of_leads(read_wfdb(path.with_suffix(""))[0])
     except RecordError as error:
         raise UserError(f"{error.reason}: {error}") from None
+
+
+def _read_self_describing(path: Path, settings: Settings) -> Signals:
+    """EDF, XML, DICOM: they say rate, unit and names themselves."""
+    try:
+        return _of_leads(to_recording(read_channels(path), path, LEADS))
+    except RecordError as error:
+        raise UserError(f"{error.reason}: {error}") from None
+
+
+def _of_leads(recording: Recording) -> Signals:
     rows, names = _known(recording.leads)
     if not rows:
         raise UserError(f"its signals are {', '.join(recording.leads)}, none of them a lead of the twelve")
@@ -146,5 +159,9 @@ READERS: dict[str, Callable[[Path, Settings], Signals]] = {
     ".npy": _read_array,
     ".npz": _read_array,
     ".csv": _read_table,
+    ".edf": _read_self_describing,
+    ".bdf": _read_self_describing,
+    ".xml": _read_self_describing,
+    ".dcm": _read_self_describing,
 }
 """End of a file's name → how it is read."""

@@ -6,10 +6,8 @@ and each part ends with an exam 0 of zeros. An exam without any of the six diagn
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -25,6 +23,7 @@ from shared.data.sources.base import (
     read_table,
     require_root,
 )
+from shared.data.sources.hdf5 import open_hdf5, read_tracings
 from shared.errors import UserError
 from shared.leads import LEADS
 
@@ -97,27 +96,8 @@ def index(config: Config) -> pd.DataFrame:
 
 
 def read(config: Config, rows: pd.DataFrame) -> list[Recording | RecordError]:
-    """Tracings of these rows in mV, without the zeros around them; each part is opened once."""
-    root, results = require_root(config.root), dict[Any, Recording | RecordError]()
-    for part, lines in rows.groupby("path", sort=False):
-        try:
-            with _open(root / str(part)) as file:
-                for at, line in lines.iterrows():
-                    results[at] = _read_one(file["tracings"], line, config.unit_mv)
-        except UserError as error:
-            results |= {at: RecordError("unreadable", str(error)) for at in lines.index}
-    return [results[at] for at in rows.index]
-
-
-def _read_one(tracings: Any, line: pd.Series, unit_mv: float) -> Recording | RecordError:
-    try:
-        signal = np.asarray(tracings[int(line.row)], dtype=np.float32).T * np.float32(unit_mv)
-    except (OSError, ValueError, IndexError) as error:
-        return RecordError("unreadable signal", f"{line.record}: row {line.row} of {line.path}: {error}")
-    there = np.flatnonzero((signal != 0).any(axis=0))
-    if not len(there):
-        return RecordError("empty", f"{line.record}: row {line.row} of {line.path} holds zeros only")
-    return Recording(np.ascontiguousarray(signal[:, there[0] : there[-1] + 1]), FS_HZ, list(LEADS), {})
+    """Tracings of these rows in mV, without the zeros around them."""
+    return read_tracings(require_root(config.root), rows, FS_HZ, LEADS, config.unit_mv)
 
 
 def _places(root: Path, pattern: str) -> pd.DataFrame:
@@ -127,7 +107,7 @@ def _places(root: Path, pattern: str) -> pd.DataFrame:
         raise UserError(f"no part matches {pattern!r} below {root}. Expected exams_part0.hdf5 and so on, unzipped.")
     found = []
     for path in parts:
-        with _open(path) as file:
+        with open_hdf5(path, "exam_id", "tracings") as file:
             ids = np.asarray(file["exam_id"])
             if file["tracings"].ndim != 3 or file["tracings"].shape[::2] != (len(ids), len(LEADS)):
                 shape = tuple(file["tracings"].shape)
@@ -140,25 +120,3 @@ def _places(root: Path, pattern: str) -> pd.DataFrame:
     if len(twice):
         raise UserError(f"exam {twice.iloc[0]} lies in several places of the parts below {root} ({len(twice)} such).")
     return places
-
-
-@contextmanager
-def _open(path: Path) -> Iterator[Any]:
-    """A part, with both of its data sets.
-
-    Raises:
-        UserError: h5py is not installed, the file cannot be read, or lacks a data set.
-    """
-    try:
-        import h5py
-    except ImportError:
-        raise UserError('CODE-15 is HDF5: pip install -e ".[hdf5]" brings what reads it.') from None
-    try:
-        file = h5py.File(path)
-    except OSError as error:
-        raise UserError(f"{path} is not a readable HDF5 file: {error}") from None
-    with file:
-        missing = [name for name in ("exam_id", "tracings") if name not in file]
-        if missing:
-            raise UserError(f"{path} has no data set {', '.join(missing)}; it holds {', '.join(file) or 'nothing'}.")
-        yield file

@@ -30,10 +30,9 @@ PUBLISHED = {"superclass": 5, "subclass": 23, "diagnostic": 44, "statements": 71
 NEEDED = ("ecg_id", "patient_id", "age", "sex", "scp_codes", "strat_fold", "filename_lr", "filename_hr")
 
 
-class Config(PrepareConfig):
-    """Options of the source `ptbxl`."""
+class Options(PrepareConfig):
+    """Options of PTB-XL, with or without what was published on it later."""
 
-    source: Literal["ptbxl"] = "ptbxl"
     rate: Literal[500, 100] = Field(500, description="which of the two published folders to read, Hz")
     min_likelihood: float | None = Field(
         None,
@@ -44,7 +43,13 @@ class Config(PrepareConfig):
     single_label: bool = Field(False, description="keep only records with exactly one superclass (the seed's task)")
 
 
-def index(config: Config) -> pd.DataFrame:
+class Config(Options):
+    """Options of the source `ptbxl`."""
+
+    source: Literal["ptbxl"] = "ptbxl"
+
+
+def index(config: Options) -> pd.DataFrame:
     """One row per ECG, labels as sorted lists of names.
 
     A statement counts if it is named, whatever its likelihood: 0 stands for "not graded". That is the rule of the benchmark
@@ -82,7 +87,7 @@ def index(config: Config) -> pd.DataFrame:
     return index.reset_index(drop=True)
 
 
-def read(config: Config, rows: pd.DataFrame) -> list[Recording | RecordError]:
+def read(config: Options, rows: pd.DataFrame) -> list[Recording | RecordError]:
     """Signals of these rows in mV."""
     root = require_root(config.root)
 
