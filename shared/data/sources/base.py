@@ -156,7 +156,10 @@ def read_each(read_one: Callable[[Any], Recording], rows: pd.DataFrame) -> list[
     results: list[Recording | RecordError] = []
     for row in rows.itertuples(index=False):
         try:
-            results.append(read_one(row))
+            recording = read_one(row)
+            if recording.signal.shape[-1] == 0:
+                raise RecordError("empty", f"{row.record} holds no sample")
+            results.append(recording)
         except RecordError as error:
             results.append(error)
         except Exception as error:  # a third-party reader raises anything on a broken file
@@ -219,16 +222,17 @@ def read_wfdb(path: Path) -> tuple[Recording, list[str]]:
     if record.p_signal is None:
         raise RecordError("unreadable header", f"{path}.hea names no signal")
     kept, scale = [], []
-    for row, (name, unit) in enumerate(zip(record.sig_name, record.units, strict=True)):
+    names = [name or f"signal {row}" for row, name in enumerate(record.sig_name)]  # a header need not name them
+    for row, (name, unit) in enumerate(zip(names, record.units, strict=True)):
         if str(unit).lower() in MILLIVOLT:
             kept.append(row)
             scale.append(MILLIVOLT[str(unit).lower()])
-        elif is_lead(name) or len(record.sig_name) == 1:
+        elif is_lead(name) or len(names) == 1:
             raise RecordError("unknown unit", f"{path}: lead {name} is in {unit!r}; expected mV, uV or V")
     signal = np.ascontiguousarray(
         record.p_signal.T[kept] * np.array(scale, dtype=np.float32)[:, None], dtype=np.float32
     )
-    return Recording(signal, float(record.fs), [record.sig_name[row] for row in kept]), list(record.comments or [])
+    return Recording(signal, float(record.fs), [names[row] for row in kept]), list(record.comments or [])
 
 
 GRAMMAR = re.compile(

@@ -19,7 +19,7 @@ def open_hdf5(path: Path, *needed: str) -> Iterator[Any]:
     """A file, with the data sets it must have.
 
     Raises:
-        UserError: h5py is not installed, the file cannot be read, or lacks a data set.
+        UserError: h5py is not installed, the file cannot be read, is damaged, or lacks a data set.
     """
     try:
         import h5py
@@ -30,10 +30,17 @@ def open_hdf5(path: Path, *needed: str) -> Iterator[Any]:
     except OSError as error:
         raise UserError(f"{path} is not a readable HDF5 file: {error}") from None
     with file:
-        missing = [name for name in needed if name not in file]
-        if missing:
-            raise UserError(f"{path} has no data set {', '.join(missing)}; it holds {', '.join(file) or 'nothing'}.")
-        yield file
+        try:
+            missing = [name for name in needed if name not in file]
+            if missing:
+                raise UserError(
+                    f"{path} has no data set {', '.join(missing)}; it holds {', '.join(file) or 'nothing'}."
+                )
+            yield file
+        except UserError:
+            raise
+        except Exception as error:  # h5py raises many kinds where the inside of a file is damaged
+            raise UserError(f"{path} is damaged: {type(error).__name__}: {error}") from None
 
 
 def read_tracings(
@@ -56,7 +63,7 @@ def read_tracings(
                     found = _read_one(file["tracings"], line, unit_mv)
                     results[at] = found if isinstance(found, RecordError) else Recording(found, fs, list(leads))
         except UserError as error:
-            results |= {at: RecordError("unreadable", str(error)) for at in lines.index}
+            results |= {at: RecordError("unreadable", str(error)) for at in lines.index if at not in results}
     return [results[at] for at in rows.index]
 
 

@@ -1,145 +1,35 @@
 """Twenty thousand damaged files: no reader crashes or hangs, and what it accepts has the length, leads and scale of its file.
 
-Bytes of every kind of file are changed, cut out, doubled and cut off; headers and tables of text are changed by Hypothesis.
+Bytes of every kind of file are changed, cut out, doubled and cut off; WFDB headers are also made up by Hypothesis.
 What is then read is either an error that a user can act on or a record that an own reading of the same bytes agrees with.
 """
 
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import h5py
 import numpy as np
 import pandas as pd
 import pytest
-import wfdb
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from shared.data.prepare import without_problems
 from shared.data.segments import process_chunk
 from shared.data.sources import SOURCES
 from shared.data.sources.base import PrepareConfig, RecordError, Recording
-from shared.data.sources.ludb import COLUMNS
 from shared.errors import UserError
-from tests.shared.data.wfdb_records import draw_ecg
+from tests.shared.data.damaged import READERS, folder
 
-FS, SAMPLES = 100, 300
-FEW = ("I", "II", "V1")
-"""What is read of a file costs by the lead."""
-SECONDS = 2.0
 HANG_S = 20.0
-CASES = 300
-"""Of every reader, beside those of Hypothesis."""
-TEXTS = 150
-
-
-@dataclass(frozen=True)
-class Reader:
-    """A source, a small database for it, and which of its files are damaged."""
-
-    make: Callable[[Path], PrepareConfig]
-    files: str
-
-
-def signals(number: int = 12) -> np.ndarray:
-    return draw_ecg(3, SAMPLES)[:number]
-
-
-def write_wfdb(path: Path, leads: tuple[str, ...] = FEW, fmt: str = "16", comments: tuple[str, ...] = ()) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    number = len(leads)
-    gain = 1000.0 if fmt == "16" else 200.0
-    wfdb.wrsamp(
-        path.name,
-        fs=FS,
-        units=["mV"] * number,
-        sig_name=list(leads),
-        p_signal=signals(number).T.astype(float),
-        fmt=[fmt] * number,
-        adc_gain=[gain] * number,
-        baseline=[0] * number,
-        comments=list(comments),
-        write_dir=str(path.parent),
-    )
-
-
-COMMON: dict[str, Any] = {"leads": FEW, "fs": FS, "seconds": SECONDS, "exclude": (), "backend": "sequential"}
-
-
-def folder(root: Path) -> PrepareConfig:
-    write_wfdb(root / "a", comments=("Age: 60", "Sex: Male", "Dx: 426783006,59118001"))
-    return SOURCES["wfdb_folder"].Config(root=root, out=root / "out", **COMMON)
-
-
-def challenge(root: Path) -> PrepareConfig:
-    """`.mat` files of the challenges are int16 behind 24 bytes."""
-    write_wfdb(root / "georgia" / "g1" / "E00001", comments=("Age: 60", "Sex: Male", "Dx: 426783006,59118001"))
-    stem = root / "georgia" / "g1" / "E00001"
-    stem.with_suffix(".mat").write_bytes(bytes(24) + stem.with_suffix(".dat").read_bytes())
-    stem.with_suffix(".dat").unlink()
-    header = stem.with_suffix(".hea")
-    header.write_text(header.read_text().replace("E00001.dat 16 ", "E00001.mat 16+24 "))
-    return SOURCES["challenge2021"].Config(root=root, out=root / "out", **COMMON)
-
-
-def ptbxl(root: Path) -> PrepareConfig:
-    write_wfdb(root / "records500" / "00000" / "00001_hr")
-    row = "1,7.0,56.0,1,\"{'NORM': 100.0, 'SR': 0.0}\",3,lr/1,records500/00000/00001_hr"
-    (root / "ptbxl_database.csv").write_text(
-        f"ecg_id,patient_id,age,sex,scp_codes,strat_fold,filename_lr,filename_hr\n{row}\n"
-    )
-    (root / "scp_statements.csv").write_text(
-        ",description,diagnostic,form,rhythm,diagnostic_class,diagnostic_subclass\nNORM,normal,1.0,,,NORM,NORM\nSR,sinus,,,1.0,,\n"
-    )
-    return SOURCES["ptbxl"].Config(root=root, out=root / "out", **COMMON)
-
-
-def code15(root: Path) -> PrepareConfig:
-    columns = "exam_id,age,is_male,1dAVb,RBBB,LBBB,SB,ST,AF,patient_id"
-    (root / "exams.csv").write_text(f"{columns}\n12,45,True,False,True,False,False,False,True,7.0\n")
-    tracings = np.zeros((2, 1400, 12), np.float32)
-    tracings[0, 100:1300] = np.tile(signals(), 4).T
-    with h5py.File(root / "exams_part0.hdf5", "w") as file:
-        file["exam_id"], file["tracings"] = np.array([12, 0]), tracings
-    return SOURCES["code15"].Config(root=root, out=root / "out", **COMMON)
-
-
-def ludb(root: Path) -> PrepareConfig:
-    stem = root / "data" / "1"
-    write_wfdb(stem, tuple(name.lower() for name in FEW))
-    symbols = ["(", "p", ")", "(", "N", ")", "(", "t", ")"]
-    wfdb.wrann("1", "ii", np.arange(20, 110, 10), symbol=symbols, write_dir=str(stem.parent))
-    columns, cells = ["ID", "Sex", "Age", *COLUMNS.values()], ["1", "F", "51", *["Sinus rhythm"] * len(COLUMNS)]
-    (root / "ludb.csv").write_text(f"{','.join(columns)}\n{','.join(cells)}\n")
-    return SOURCES["ludb"].Config(root=root, out=root / "out", **COMMON)
-
-
-def mitbih(root: Path) -> PrepareConfig:
-    write_wfdb(root / "100", ("MLII", "V5"), fmt="212", comments=("69 M 1085 1629 x1",))
-    symbols, notes = ["N", "V", "A", "/", "N", "+", "~", "N"], ["", "", "", "", "", "(AFIB", "", ""]
-    wfdb.wrann("100", "atr", np.arange(30, 270, 30), symbol=symbols, aux_note=notes, write_dir=str(root))
-    return SOURCES["mitbih"].Config(root=root, out=root / "out", **{**COMMON, "leads": ("MLII", "V5")})
-
-
-def physionet2017(root: Path) -> PrepareConfig:
-    write_wfdb(root / "training" / "A00" / "A00001", ("ECG",))
-    (root / "REFERENCE-v3.csv").write_text("A00001,N\n")
-    return SOURCES["physionet2017"].Config(root=root, out=root / "out", **{**COMMON, "leads": ("ECG",)})
-
-
-READERS: dict[str, Reader] = {
-    "wfdb_folder": Reader(folder, "a.*"),
-    "challenge2021": Reader(challenge, "georgia/g1/E00001.*"),
-    "ptbxl": Reader(ptbxl, "**/*.*"),
-    "code15": Reader(code15, "exams*"),
-    "ludb": Reader(ludb, "**/*.*"),
-    "mitbih": Reader(mitbih, "100.*"),
-    "physionet2017": Reader(physionet2017, "**/*.*"),
-}
+CASES = 1200
+"""Of every reader."""
+HEADERS = 1200
+"""Made up."""
 
 
 # ---------------------------------------------------------------- one case
@@ -270,10 +160,50 @@ def test_damaged_files_are_refused_or_read_as_they_are(name: str, tmp_path: Path
         try:
             found = read(config)
             accepted += any(isinstance(result, Recording) for result in found)
-            if headers:
+            if len(headers) == 1:
                 check_scale(config, found, headers[0])
         except BaseException as error:
             error.add_note(f"case {case} of {path.name}: {path.read_bytes()[:300]!r}")
             raise
         path.write_bytes(contents[path])
     assert 0 < accepted < CASES  # both kinds were tried
+
+
+# fmt: off
+TOKENS = [
+    "a", "a/2", "3", "0", "-1", "12", "100", "250.5", "1e3", "300", "1.5", "99999999", "a.dat", "b.dat", "16", "212", "80", "16x2",
+    "16+24", "16:3", "1000.0(0)/mV", "200", "0/mV", "1000/uV", "nan/mV", "-5(3)/V", "I", "II", "V1", "#", "Age:", "~",
+]
+# fmt: on
+"""What a header is made of, right and wrong."""
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_headers_of_any_making(tmp_path: Path) -> None:
+    """Lines of the right and of the wrong words, between lines of a good header."""
+    config = folder(tmp_path)
+    good = (tmp_path / "a.hea").read_text().splitlines()
+
+    @settings(
+        max_examples=HEADERS, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck)
+    )
+    @given(
+        st.lists(
+            st.one_of(
+                st.sampled_from(good),
+                st.lists(st.sampled_from(TOKENS), min_size=1, max_size=9).map(" ".join),
+                st.text(max_size=30),
+            ),
+            max_size=8,
+        )
+    )
+    def check(lines: list[str]) -> None:
+        (tmp_path / "a.hea").write_text("\n".join(lines), encoding="utf-8", errors="surrogatepass")
+        check_scale(config, read(config), tmp_path / "a")
+
+    check()
+
+
+def test_there_are_as_many_cases_as_the_module_says() -> None:
+    assert len(READERS) * CASES + HEADERS >= 20_000
