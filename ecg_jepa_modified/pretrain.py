@@ -17,7 +17,7 @@ from ecg_jepa_modified.model import ECGJEPA
 from shared.checkpoints import start_from
 from shared.config import config_from_cli, entry_point
 from shared.data.loader import TrainingBatches
-from shared.data.store import ECGStore
+from shared.data.store import open_store
 from shared.data.transforms import Preprocess
 from shared.epochs import Epoch, exit_on_stop, require_finite
 from shared.monitors import BATCH, Monitor
@@ -39,7 +39,7 @@ def pretrain(config: PretrainConfig) -> Path:
     Returns:
         The run folder.
     """
-    store, spec, optim = ECGStore(config.data.store), config.model.input, config.optim
+    store, spec, optim = open_store(config.data), config.model.input, config.optim
     train = store.select(config.data.folds)
     with Run(config.run, config, "ecg_jepa") as run:
         batch_size = run.share_of(optim.batch_size)

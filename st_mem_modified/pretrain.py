@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from shared.checkpoints import start_from
 from shared.config import config_from_cli, entry_point
 from shared.data.loader import TrainingBatches, read_validation
-from shared.data.store import ECGStore
+from shared.data.store import open_store
 from shared.data.transforms import Preprocess
 from shared.epochs import Epoch, exit_on_stop, require_finite
 from shared.monitors import Monitor
@@ -57,7 +57,7 @@ def pretrain(config: PretrainConfig) -> Path:
     Returns:
         The run folder.
     """
-    store, spec, optim = ECGStore(config.data.store), config.model.input, config.optim
+    store, spec, optim = open_store(config.data), config.model.input, config.optim
     train = store.select(config.data.folds)
     method, make_model = OBJECTIVES[config.objective]
     with Run(config.run, config, method) as run:

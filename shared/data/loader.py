@@ -49,14 +49,15 @@ class EpochBatches(Dataset[tuple[Tensor, Tensor]]):
     ) -> None:
         self.store, self.spec = store, spec
         self.rows = store.rows_for(spec)
-        num_batches = len(indices) // (batch_size * world_size)
+        rng = np.random.default_rng([seed, epoch])
+        order = store.order(indices, rng)
+        num_batches = len(order) // (batch_size * world_size)
         if num_batches == 0:
             raise UserError(
-                f"{len(indices)} records are fewer than one batch of {batch_size} on {world_size} process(es). "
+                f"{len(order)} records are fewer than one batch of {batch_size} on {world_size} process(es). "
                 "Lower the batch size or use more records."
             )
-        rng = np.random.default_rng([seed, epoch])
-        order = rng.permutation(indices)[: num_batches * batch_size * world_size]
+        order = order[: num_batches * batch_size * world_size]
         self.batches = order.reshape(num_batches, world_size, batch_size)[:, rank]
         self.stream = [seed, epoch, rank]
 
@@ -66,7 +67,7 @@ class EpochBatches(Dataset[tuple[Tensor, Tensor]]):
     def __getitem__(self, batch: int) -> tuple[Tensor, Tensor]:
         indices = self.batches[batch]
         rng = np.random.default_rng([*self.stream, batch])
-        starts = rng.integers(0, self.store.num_samples - self.spec.num_samples + 1, len(indices))
+        starts = rng.integers(0, self.store.lengths(indices) - self.spec.num_samples + 1, len(indices))
         signals = self.store.read_windows(indices, starts, self.spec.num_samples, self.rows)
         return torch.from_numpy(signals), torch.from_numpy(indices)
 
