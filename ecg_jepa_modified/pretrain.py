@@ -60,12 +60,13 @@ def pretrain(config: PretrainConfig) -> Path:
         monitor = Monitor(config.monitor, store, config.data, preprocess, run)
 
         for epoch in run.epochs(optim.epochs, data.steps, data):
-            for signals, _ in epoch:
+            for signals, indices in epoch:
                 generator = run.begin_step(torch.device("cpu"))
                 schedule.step_update(run.step)
                 model.train()
                 ecg = preprocess(signals.to(run.device, non_blocking=True))
                 sums = dict.fromkeys(("loss", "pred_std", "target_std"), torch.zeros((), device=run.device))
+                of_records = []
                 for first in range(0, batch_size, micro):
                     part = ecg[first : first + micro]
                     share = len(part) / batch_size
@@ -74,11 +75,12 @@ def pretrain(config: PretrainConfig) -> Path:
                         with run.autocast():
                             terms = wrapped(part, mask)
                         run.scaler.scale(terms.loss * share).backward()
+                    of_records.append(terms.record_loss)
                     sums = {name: value + terms[name].detach() * share for name, value in sums.items()}
                 momentum = model.ema_momentum(run.step, total_steps)
                 grad_norm = run.update(model, optimizer, optim.clip_grad)
                 model.update_target(momentum)
-                epoch.add(epoch_loss=sums["loss"])
+                epoch.add(epoch_loss=sums["loss"], **store.loss_by_store(indices, of_records))
                 if run.step % config.log_every == 0:
                     values = run.mean_over_ranks({**sums, "grad_norm": grad_norm})
                     require_finite(values["loss"], run.step)
@@ -91,7 +93,7 @@ def pretrain(config: PretrainConfig) -> Path:
 @torch.no_grad()
 def finish_epoch(run: Run, config: PretrainConfig, model: ECGJEPA, monitor: Monitor, epoch: Epoch[Any]) -> None:
     """Log the epoch; every few, look at the validation records: loss under one fixed mask, spread of features, collapse."""
-    values = run.mean_over_ranks(epoch.means())
+    values = epoch.over_ranks()
     require_finite(values["epoch_loss"], run.step)
     if not run.is_main:
         return

@@ -142,5 +142,5 @@ def read_validation(store: ECGStore, spec: InputSpec, folds: tuple[int, ...] | N
     """
     if folds is None:
         return torch.empty(0, len(spec.leads) + len(spec.features), spec.num_samples, dtype=torch.int16)
-    indices = store.select(folds)[:most]
+    indices = store.select(folds, most)
     return torch.cat(list(eval_batches(store, indices, spec, most)))[:, 0]

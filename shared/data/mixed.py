@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from pydantic import ValidationError
+from torch import Tensor
 
 from shared.data.spec import InputSpec, StoreShare
 from shared.data.store import ECGStore, StoreError
@@ -55,6 +57,7 @@ class MixedStore(ECGStore):
 
     Attributes:
         stores: as opened.
+        names: of their folders, in the log; with their place in the list where two are called the same.
         num_samples: of the shortest; windows may start anywhere in a record of its own length (`lengths`).
 
     Raises:
@@ -63,6 +66,8 @@ class MixedStore(ECGStore):
 
     def __init__(self, shares: Sequence[StoreShare]) -> None:
         self.stores = [ECGStore(share.path) for share in shares]
+        called = [share.path.name for share in shares]
+        self.names = [n if called.count(n) == 1 else f"{n}-{k + 1}" for k, n in enumerate(called)]
         self.weights = [share.weight for share in shares]
         first = self.stores[0]
         for store in self.stores[1:]:
@@ -108,6 +113,31 @@ class MixedStore(ECGStore):
             of = self.store_of(indices)
             indices = np.concatenate([draw(indices[of == k], weight, rng) for k, weight in enumerate(self.weights)])
         return super().order(indices, rng)
+
+    def select(self, folds: Sequence[int] | None = None, most: int | None = None) -> np.ndarray:
+        """As `ECGStore.select`, from each store in turn; of at most so many an even share from each.
+
+        Raises:
+            StoreError: a store has no record in these folds.
+        """
+        num, parts = len(self.stores), []
+        for k, (store, first) in enumerate(zip(self.stores, self._firsts[:-1], strict=True)):
+            share = None if most is None else most * (k + 1) // num - most * k // num
+            parts.append(store.select(folds, share) + first)
+        return np.concatenate(parts)
+
+    def loss_by_store(self, indices: Tensor, losses: Sequence[Tensor | None]) -> dict[str, Tensor]:
+        """`loss/<name>` and `count/loss/<name>` of this step, on the losses' device; none of an objective without `record_loss`."""
+        known = [part for part in losses if part is not None]
+        if not known:
+            return {}
+        loss = torch.cat(known).float()
+        of = torch.from_numpy(self.store_of(indices.numpy())).to(loss.device, non_blocking=True)
+        found: dict[str, Tensor] = {}
+        for k, name in enumerate(self.names):
+            inside = of == k
+            found |= {f"loss/{name}": (loss * inside).sum(), f"count/loss/{name}": inside.sum().float()}
+        return found
 
     def rows_for(self, spec: InputSpec) -> list[int]:
         """As `ECGStore.rows_for`, once every store was found able to serve the spec.

@@ -137,7 +137,8 @@ class DataConfig(Section):
         (9,), description="records for the validation loss and the pictures; null: none"
     )
     shuffle: Literal["full", "shards"] = Field(
-        "full", description="full: over all records; shards: files in random order, records within a few files at a time"
+        "full",
+        description="full: over all records; shards: files in random order, records within a few files at a time",
     )
 
     @field_validator("store", mode="before")

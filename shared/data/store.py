@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -23,7 +23,9 @@ import pandas as pd
 from shared.config import repo_path
 from shared.data.spec import DataConfig, InputSpec
 from shared.errors import UserError
-from shared.leads import LeadError, lead_indices
+
+if TYPE_CHECKING:
+    import torch
 
 FORMAT_VERSION = 1
 MICROVOLT = 1e-3
@@ -108,6 +110,10 @@ class ECGStore:
     def shard_of(self, indices: np.ndarray) -> np.ndarray:
         """Number of the file that each record lies in."""
         return np.searchsorted(self._starts, indices, side="right") - 1
+
+    def loss_by_store(self, indices: torch.Tensor, losses: Sequence[torch.Tensor | None]) -> dict[str, torch.Tensor]:
+        """Sums for `Epoch.add` that become the mean loss of each store of several; of one it is the epoch's."""
+        return {}
 
     def order(self, indices: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """The records of one epoch in the order they are read; `DataConfig.shuffle` says how they are mixed."""
@@ -198,41 +204,23 @@ class ECGStore:
         Raises:
             StoreError: another sampling rate, too short, or a lead or feature is missing.
         """
-        if spec.fs != self.fs:
-            raise StoreError(
-                f"the model takes {spec.fs:g} Hz but the store {self.path} is at {self.fs:g} Hz: prepare one with fs={spec.fs:g}."
-            )
-        if spec.num_samples > self.num_samples:
-            raise StoreError(
-                f"the model takes {spec.num_samples} samples but the store {self.path} holds segments of {self.num_samples}: "
-                f"prepare one with seconds={spec.seconds:g} or more."
-            )
-        missing = [name for name in spec.features if name not in self.features]
-        if missing:
-            there = f"has only {', '.join(self.features)}" if self.features else "was prepared without features"
-            raise StoreError(
-                f"the model takes the features {', '.join(missing)}, but the store {self.path} {there}: prepare one with "
-                f"features=[{', '.join(spec.features)}], or features=all."
-            )
-        try:
-            leads = lead_indices(spec.leads, self.leads)
-            return leads + [len(self.leads) + self.features.index(name) for name in spec.features]
-        except LeadError as error:
-            raise StoreError(f"the store {self.path} cannot serve the model: {error}") from None
+        from shared.data.store_files import rows_for
 
-    def select(self, folds: Sequence[int] | None = None) -> np.ndarray:
-        """Indices of the records in these folds, in order; None takes all.
+        return rows_for(self, spec)
+
+    def select(self, folds: Sequence[int] | None = None, most: int | None = None) -> np.ndarray:
+        """Indices of the records in these folds, in order; None takes all; at most so many.
 
         Raises:
             StoreError: no record is in them.
         """
         if folds is None:
-            return np.arange(len(self))
+            return np.arange(len(self))[:most]
         chosen = np.flatnonzero(np.isin(self.fold, list(folds)))
         if not len(chosen):
             there = ", ".join(map(str, np.unique(self.fold)))
             raise StoreError(f"no record of {self.path} is in fold(s) {list(folds)}; its folds are {there}.")
-        return chosen
+        return chosen[:most]
 
 
 def open_store(data: DataConfig) -> ECGStore:

@@ -1,4 +1,4 @@
-"""The files of a store, checked while it is opened; what is wrong with one is said by its name."""
+"""The files of a store, checked while it is opened, and against what a model takes; what is wrong with one is said by its name."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from shared.data.store import FORMAT_VERSION, StoreError
+from shared.data.spec import InputSpec
+from shared.data.store import FORMAT_VERSION, ECGStore, StoreError
+from shared.leads import LeadError, lead_indices
 
 
 def open_table(path: Path) -> int:
@@ -27,6 +29,31 @@ def open_table(path: Path) -> int:
     if missing:
         raise StoreError(f"the records of {path} have no {', '.join(missing)}. Prepare the store again.")
     return rows
+
+
+def rows_for(store: ECGStore, spec: InputSpec) -> list[int]:
+    """What `ECGStore.rows_for` does."""
+    if spec.fs != store.fs:
+        raise StoreError(
+            f"the model takes {spec.fs:g} Hz but the store {store.path} is at {store.fs:g} Hz: prepare one with fs={spec.fs:g}."
+        )
+    if spec.num_samples > store.num_samples:
+        raise StoreError(
+            f"the model takes {spec.num_samples} samples but the store {store.path} holds segments of {store.num_samples}: "
+            f"prepare one with seconds={spec.seconds:g} or more."
+        )
+    missing = [name for name in spec.features if name not in store.features]
+    if missing:
+        there = f"has only {', '.join(store.features)}" if store.features else "was prepared without features"
+        raise StoreError(
+            f"the model takes the features {', '.join(missing)}, but the store {store.path} {there}: prepare one with "
+            f"features=[{', '.join(spec.features)}], or features=all."
+        )
+    try:
+        leads = lead_indices(spec.leads, store.leads)
+        return leads + [len(store.leads) + store.features.index(name) for name in spec.features]
+    except LeadError as error:
+        raise StoreError(f"the store {store.path} cannot serve the model: {error}") from None
 
 
 def unreadable(path: Path, error: Exception) -> StoreError:

@@ -11,7 +11,7 @@ from torch import nn
 from shared.config import Section, load_config
 from shared.data.spec import InputSpec
 from shared.data.splits import Labelled, open_labelled
-from shared.data.store import ECGStore
+from shared.data.store import open_store
 from shared.errors import UserError, did_you_mean
 from shared.evaluation.config import CommonSettings, EvaluateConfig
 from shared.evaluation.protocols import PROTOCOLS
@@ -131,7 +131,7 @@ def resolve(sweep: Sweep, point: Mapping[str, str]) -> Scoring:
     if data is not None and not hasattr(config, "encoder"):  # the input of a tuned encoder is the encoder's own
         spec = getattr(getattr(config, "model", None), "input", None)
         if isinstance(spec, InputSpec):
-            ECGStore(data.store).rows_for(spec)
+            open_store(data).rows_for(spec)
     if isinstance(config, FinetuneConfig):
         return Scoring(config.as_evaluation(), (FINETUNE,), None)
     own: CommonSettings | None = getattr(config, "evaluate", None)
