@@ -93,12 +93,9 @@ class ECGStore:
         return self._table(["fold"]).fold.to_numpy()
 
     def _table(self, columns: list[str] | None) -> pd.DataFrame:
-        try:
-            return pd.read_parquet(self.path / "records.parquet", columns=columns)
-        except Exception as error:  # pyarrow raises many kinds for flipped bytes
-            from shared.data.store_files import unreadable
+        from shared.data.store_files import read_table
 
-            raise unreadable(self.path, error) from None
+        return read_table(self.path, columns)
 
     def __len__(self) -> int:
         return int(self._starts[-1])
@@ -224,11 +221,7 @@ class ECGStore:
 
 
 def open_store(data: DataConfig) -> ECGStore:
-    """What a training reads: one store, or a list of them as one.
-
-    Raises:
-        StoreError: one of them cannot be opened.
-    """
+    """What a training reads: one store, or a list of them as one."""
     if isinstance(data.store, list):
         from shared.data.mixed import MixedStore
 

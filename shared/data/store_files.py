@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 
 from shared.data.spec import InputSpec
@@ -54,6 +55,14 @@ def rows_for(store: ECGStore, spec: InputSpec) -> list[int]:
         return leads + [len(store.leads) + store.features.index(name) for name in spec.features]
     except LeadError as error:
         raise StoreError(f"the store {store.path} cannot serve the model: {error}") from None
+
+
+def read_table(path: Path, columns: list[str] | None) -> pd.DataFrame:
+    """These columns of `records.parquet` in this store; None reads all."""
+    try:
+        return pd.read_parquet(path / "records.parquet", columns=columns)
+    except Exception as error:  # pyarrow raises many kinds for flipped bytes
+        raise unreadable(path, error) from None
 
 
 def unreadable(path: Path, error: Exception) -> StoreError:
