@@ -16,7 +16,7 @@ from ecg_jepa_modified.config import ModelConfig
 from ecg_jepa_modified.hybrid import fit_features
 from ecg_jepa_modified.loading import FINETUNED, encoder_of, load_model, random_encoder, untrained
 from shared.config import config_from_cli, entry_point
-from shared.data.store import ECGStore
+from shared.data.store import open_store
 from shared.epochs import exit_on_stop
 from shared.evaluation.finetuned import run_finetuning
 from shared.finetune import config as shared_finetune
@@ -40,7 +40,7 @@ def method(config: FinetuneConfig) -> Method:
         if like is not None:
             return random_encoder(like, seed)
         encoder = untrained(config.model, seed)
-        store = ECGStore(config.data.store)
+        store = open_store(config.data)
         fit_features([encoder], store, store.select(config.data.folds))
         return encoder
 

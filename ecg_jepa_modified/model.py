@@ -97,8 +97,8 @@ class ECGJEPA(nn.Module):
             leads: names of the rows; None: the model's own.
 
         Returns:
-            Terms: `loss` (scalar); `pred_std` and `target_std`, detached: the mean over features of the standard
-            deviation over tokens. Both near zero mean collapse.
+            Terms: `loss` (scalar); `record_loss [B]`; `pred_std`, `target_std`, all detached: the mean over features of the
+            standard deviation over tokens. Both near zero mean collapse.
 
         Raises:
             UserError: an ecg the encoder cannot take, or a mask of the wrong length, dtype or content.
@@ -125,6 +125,7 @@ class ECGJEPA(nn.Module):
         distance = F.smooth_l1_loss if self.config.loss == "smooth_l1" else F.l1_loss
         return Terms(
             loss=distance(prediction, target),
+            record_loss=distance(prediction.detach(), target, reduction="none").mean((1, 2)),
             pred_std=prediction.detach().flatten(0, 1).std(dim=0).mean(),
             target_std=target.flatten(0, 1).std(dim=0).mean(),
         )

@@ -17,7 +17,7 @@ from ecg_jepa_modified.model import ECGJEPA
 from shared.checkpoints import start_from
 from shared.config import config_from_cli, entry_point
 from shared.data.loader import TrainingBatches
-from shared.data.store import ECGStore
+from shared.data.store import open_store
 from shared.data.transforms import Preprocess
 from shared.epochs import Epoch, exit_on_stop, require_finite
 from shared.monitors import BATCH, Monitor
@@ -39,7 +39,7 @@ def pretrain(config: PretrainConfig) -> Path:
     Returns:
         The run folder.
     """
-    store, spec, optim = ECGStore(config.data.store), config.model.input, config.optim
+    store, spec, optim = open_store(config.data, config.model.input), config.model.input, config.optim
     train = store.select(config.data.folds)
     with Run(config.run, config, "ecg_jepa") as run:
         batch_size = run.share_of(optim.batch_size)
@@ -60,7 +60,7 @@ def pretrain(config: PretrainConfig) -> Path:
         monitor = Monitor(config.monitor, store, config.data, preprocess, run)
 
         for epoch in run.epochs(optim.epochs, data.steps, data):
-            for signals, _ in epoch:
+            for signals, indices in epoch:
                 generator = run.begin_step(torch.device("cpu"))
                 schedule.step_update(run.step)
                 model.train()
@@ -68,6 +68,7 @@ def pretrain(config: PretrainConfig) -> Path:
                 mask = draw_mask(config.mask, config.model.num_patches, generator)
                 begin = run.own(optim.batch_size).start
                 sums = dict.fromkeys(("loss", "pred_std", "target_std"), torch.zeros((), device=run.device))
+                of_records = []
                 for first in range(0, batch_size, micro):
                     part = ecg[first : first + micro]
                     share = len(part) / batch_size
@@ -76,11 +77,12 @@ def pretrain(config: PretrainConfig) -> Path:
                         with run.autocast():
                             terms = wrapped(part, masks)
                         run.scaler.scale(terms.loss * share).backward()
+                    of_records.append(terms.record_loss)
                     sums = {name: value + terms[name].detach() * share for name, value in sums.items()}
                 momentum = model.ema_momentum(run.step, total_steps)
                 grad_norm = run.update(model, optimizer, optim.clip_grad)
                 model.update_target(momentum)
-                epoch.add(epoch_loss=sums["loss"])
+                epoch.add(epoch_loss=sums["loss"], **store.loss_by_store(indices, of_records))
                 if run.step % config.log_every == 0:
                     values = run.mean_over_ranks({**sums, "grad_norm": grad_norm})
                     require_finite(values["loss"], run.step)
@@ -93,7 +95,7 @@ def pretrain(config: PretrainConfig) -> Path:
 @torch.no_grad()
 def finish_epoch(run: Run, config: PretrainConfig, model: ECGJEPA, monitor: Monitor, epoch: Epoch[Any]) -> None:
     """Log the epoch; every few, look at the validation records: loss under one fixed mask, spread of features, collapse."""
-    values = run.mean_over_ranks(epoch.means())
+    values = epoch.over_ranks()
     require_finite(values["epoch_loss"], run.step)
     if not run.is_main:
         return

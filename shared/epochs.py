@@ -84,6 +84,17 @@ class Epoch(Generic[T]):
         """The sums over the number of steps."""
         return {name: total / max(self.counted, 1) for name, total in self.sums.items()}
 
+    def over_ranks(self) -> dict[str, float]:
+        """The means over all ranks; of a sum that has a `count/…` beside it, its mean over what was counted."""
+        values = self.run.mean_over_ranks(self.means())
+        counts = {name.removeprefix("count/"): n for name, n in values.items() if name.startswith("count/")}
+        kept = {name: value for name, value in values.items() if not name.startswith("count/")}
+        return {
+            name: value / counts[name] if counts.get(name) else value
+            for name, value in kept.items()
+            if counts.get(name) != 0
+        }
+
     def show(self, **values: float) -> None:
         """Numbers behind the progress bar."""
         self._bar.set_postfix({name: f"{value:.4f}" for name, value in values.items()})

@@ -128,8 +128,8 @@ class Monitor:
         from shared.data.tasks import make_task  # with labels only; so are the imports in `look`
 
         spec, targets = self.preprocess.spec, make_task(store, task).labels
-        train = store.select(data.folds)[: 4 * self.config.records]
-        val = store.select(data.val_folds)[: self.config.records]
+        train = store.select(data.folds, 4 * self.config.records)
+        val = store.select(data.val_folds, self.config.records)
         scored = targets[val].any(axis=0) & ~targets[val].all(axis=0)
         if not scored.any() or len(train) < PROBE_NEIGHBOURS:
             return None

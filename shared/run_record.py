@@ -47,8 +47,10 @@ def say_surroundings(found: Mapping[str, Any]) -> str:
     return f"{commit}{changes}, torch {found['packages']['torch']}, {found['device']}, {found['started']}"
 
 
-def store_fingerprint(store: Path) -> str | None:
-    """What `store.json` calls the records that were read; None where there is no such file."""
+def store_fingerprint(store: Any) -> Any:
+    """What `store.json` calls the records that were read, of a list of stores each; None where there is no such file."""
+    if isinstance(store, list):
+        return [{"path": str(s.path), "weight": s.weight, "fingerprint": store_fingerprint(s.path)} for s in store]
     try:
         return str(json.loads((store / "store.json").read_text())["fingerprint"])
     except (OSError, ValueError, KeyError, TypeError):

@@ -154,13 +154,14 @@ class STMEM(nn.Module):
             leads: names of the L rows; None means the model's own leads.
 
         Returns:
-            Terms: `loss`, `pred [B, L, N, P]`, `mask [B, L, N]` bool (True = masked).
+            Terms: `loss`, `pred [B, L, N, P]`, `mask [B, L, N]` bool (True = masked), `record_loss [B]` detached.
         """
         ids_keep, ids_restore, mask = visible_patches(noise_or_mask, self.config.mask_ratio)
         latent = self.encoder.norm(self.encoder(ecg, leads, ids_keep))  # [B, L, K + 2, D]
         pred = self.decoder(latent, ids_restore)
-        loss = masked_mse(pred, patchify(ecg, self.config.patch_size), mask, self.config.norm_pix_loss)
-        return Terms(loss=loss, pred=pred, mask=mask)
+        error = patch_errors(pred, patchify(ecg, self.config.patch_size), self.config.norm_pix_loss) * mask
+        of_records = error.detach().sum((1, 2)) / mask.sum((1, 2))
+        return Terms(loss=error.sum() / mask.sum(), pred=pred, mask=mask, record_loss=of_records)
 
 
 class LeadWiseDecoder(nn.Module):
@@ -219,10 +220,14 @@ def standardize_patches(patches: Tensor) -> Tensor:
 
 def masked_mse(pred: Tensor, target: Tensor, mask: Tensor, norm_pix: bool) -> Tensor:
     """Mean squared error per patch, averaged over the masked patches only (paper, section 3.2)."""
+    return (patch_errors(pred, target, norm_pix) * mask).sum() / mask.sum()
+
+
+def patch_errors(pred: Tensor, target: Tensor, norm_pix: bool) -> Tensor:
+    """Mean squared error of each patch, `[B, L, N]`."""
     if norm_pix:
         target = standardize_patches(target)
-    error = (pred.float() - target).square().mean(-1)
-    return (error * mask).sum() / mask.sum()
+    return (pred.float() - target).square().mean(-1)
 
 
 # ---------------------------------------------------------------- released checkpoints

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from shared.checkpoints import start_from
 from shared.config import config_from_cli, entry_point
 from shared.data.loader import TrainingBatches, read_validation
-from shared.data.store import ECGStore
+from shared.data.store import open_store
 from shared.data.transforms import Preprocess
 from shared.epochs import Epoch, exit_on_stop, require_finite
 from shared.monitors import Monitor
@@ -57,7 +57,7 @@ def pretrain(config: PretrainConfig) -> Path:
     Returns:
         The run folder.
     """
-    store, spec, optim = ECGStore(config.data.store), config.model.input, config.optim
+    store, spec, optim = open_store(config.data, config.model.input), config.model.input, config.optim
     train = store.select(config.data.folds)
     method, make_model = OBJECTIVES[config.objective]
     with Run(config.run, config, method) as run:
@@ -75,24 +75,26 @@ def pretrain(config: PretrainConfig) -> Path:
         monitor = Monitor(config.monitor, store, config.data, preprocess, run) if config.monitor else None
 
         for epoch in run.epochs(optim.epochs, data.steps, data):
-            for signals, _ in epoch:
+            for signals, indices in epoch:
                 generator = run.begin_step()
                 schedule.step_update(run.step)
                 model.train()
                 ecg = preprocess(signals.to(run.device, non_blocking=True))
                 noise = draw_noise(optim.batch_size, len(spec.leads), config.model.num_patches, generator)
                 noise = noise[run.own(optim.batch_size)]
-                loss = torch.zeros((), device=run.device)
+                loss, of_records = torch.zeros((), device=run.device), []
                 for first in range(0, batch_size, micro):
                     part = slice(first, first + micro)
                     share = len(ecg[part]) / batch_size
                     with run.accumulating(wrapped, last=first + micro >= batch_size):
                         with run.autocast():
-                            part_loss = wrapped(ecg[part], noise[part]).loss * share
+                            terms = wrapped(ecg[part], noise[part])
+                            part_loss = terms.loss * share
                         run.scaler.scale(part_loss).backward()
                     loss += part_loss.detach()
+                    of_records.append(terms.get("record_loss"))
                 grad_norm = run.update(model, optimizer, optim.clip_grad)
-                epoch.add(epoch_loss=loss)
+                epoch.add(epoch_loss=loss, **store.loss_by_store(indices, of_records))
                 if run.step % config.log_every == 0:
                     values = run.mean_over_ranks({"loss": loss, "grad_norm": grad_norm})
                     require_finite(values["loss"], run.step)
@@ -113,7 +115,7 @@ def finish_epoch(
     epoch: Epoch[Any],
 ) -> None:
     """Validation loss under one fixed mask, and every few epochs a picture of what is reconstructed."""
-    values = run.mean_over_ranks(epoch.means())
+    values = epoch.over_ranks()
     require_finite(values["epoch_loss"], run.step)
     if not run.is_main:
         return

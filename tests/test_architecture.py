@@ -60,7 +60,7 @@ ALLOWED: dict[str, set[str]] = {
     "selection": {"run"},
     "measurements": GROUND,
     "features": {"measurements"},
-    "data": GROUND | {"files", "help", "measurements", "plots", "programs"},
+    "data": GROUND | {"ranks", "files", "help", "measurements", "plots", "programs"},
     "statistics": {"errors"},
     "plots": {"leads", "statistics"},
     "embeddings": {"data", "errors"},

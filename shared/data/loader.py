@@ -49,26 +49,27 @@ class EpochBatches(Dataset[tuple[Tensor, Tensor]]):
     ) -> None:
         self.store, self.spec = store, spec
         self.rows = store.rows_for(spec)
-        num_batches = len(indices) // (batch_size * world_size)
+        rng = np.random.default_rng([seed, epoch])
+        order = store.order(indices, rng)
+        num_batches = len(order) // (batch_size * world_size)
         if num_batches == 0:
             raise UserError(
-                f"{len(indices)} records are fewer than one batch of {batch_size} on {world_size} process(es). "
+                f"{len(order)} records are fewer than one batch of {batch_size} on {world_size} process(es). "
                 "Lower the batch size or use more records."
             )
-        rng = np.random.default_rng([seed, epoch])
-        order = rng.permutation(indices)[: num_batches * batch_size * world_size]
-        self.batches = order.reshape(num_batches, world_size, batch_size)[:, rank]
+        order = order[: num_batches * batch_size * world_size]
+        self.batches = order.reshape(num_batches, world_size * batch_size)
         self.stream = [seed, epoch, 0]
-        self.all_starts, self.own = batch_size * world_size, slice(rank * batch_size, (rank + 1) * batch_size)
+        self.own = slice(rank * batch_size, (rank + 1) * batch_size)
 
     def __len__(self) -> int:
         return len(self.batches)
 
     def __getitem__(self, batch: int) -> tuple[Tensor, Tensor]:
-        indices = self.batches[batch]
+        whole, indices = self.batches[batch], self.batches[batch, self.own]
         rng = np.random.default_rng([*self.stream, batch])
         # Drawn for all ranks, so that a record's window does not depend on how many there are.
-        starts = rng.integers(0, self.store.num_samples - self.spec.num_samples + 1, self.all_starts)[self.own]
+        starts = rng.integers(0, self.store.lengths(whole) - self.spec.num_samples + 1, len(whole))[self.own]
         signals = self.store.read_windows(indices, starts, self.spec.num_samples, self.rows)
         return torch.from_numpy(signals), torch.from_numpy(indices)
 
@@ -98,6 +99,10 @@ class TrainingBatches:
         num_workers: int = 0,
         pin_memory: bool = False,
     ) -> None:
+        if world_size > 1:
+            from shared.ranks import require_alike
+
+            require_alike("the store", store.fingerprint)
         self._of = partial(EpochBatches, store, indices, spec, batch_size, seed=seed, rank=rank, world_size=world_size)
         self.num_workers, self.pin_memory = num_workers, pin_memory
         self.steps = len(self._of(epoch=0))
@@ -143,5 +148,5 @@ def read_validation(store: ECGStore, spec: InputSpec, folds: tuple[int, ...] | N
     """
     if folds is None:
         return torch.empty(0, len(spec.leads) + len(spec.features), spec.num_samples, dtype=torch.int16)
-    indices = store.select(folds)[:most]
+    indices = store.select(folds, most)
     return torch.cat(list(eval_batches(store, indices, spec, most)))[:, 0]

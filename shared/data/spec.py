@@ -117,13 +117,35 @@ class InputSpec(Section):
         return self if leads is None else self.model_copy(update={"leads": tuple(leads)})
 
 
-class DataConfig(Section):
-    """Which records of which store a training reads."""
+class StoreShare(Section):
+    """One store of several, and how often its records are drawn."""
 
-    store: RepoPath = Field(description="a folder that `python -m shared.data.prepare` wrote")
+    path: RepoPath = Field(description="a folder that `python -m shared.data.prepare` wrote")
+    weight: float = Field(1.0, gt=0, description="how often an epoch draws each of its records; 0.5: half of them")
+
+
+class DataConfig(Section):
+    """Which records of which stores a training reads."""
+
+    store: RepoPath | list[StoreShare] = Field(
+        description="a folder that `python -m shared.data.prepare` wrote, or a list of {path, weight}"
+    )
     folds: tuple[int, ...] | None = Field(
         (1, 2, 3, 4, 5, 6, 7, 8), description="training folds; null takes every record"
     )
     val_folds: tuple[int, ...] | None = Field(
         (9,), description="records for the validation loss and the pictures; null: none"
     )
+    shuffle: Literal["full", "shards"] = Field(
+        "full",
+        description="full: over all records; shards: files in random order, records within a few files at a time",
+    )
+
+    @field_validator("store", mode="before")
+    @classmethod
+    def _stores(cls, value: object) -> object:
+        if not isinstance(value, list | tuple):
+            return value
+        from shared.data.mixed import read_shares  # where a list is given
+
+        return read_shares(value)

@@ -12,18 +12,20 @@ It is written under a temporary name and renamed when whole, so a store that exi
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from shared.config import repo_path
-from shared.data.spec import InputSpec
+from shared.data.spec import DataConfig, InputSpec
 from shared.errors import UserError
-from shared.leads import LeadError, lead_indices
+
+if TYPE_CHECKING:
+    import torch
 
 FORMAT_VERSION = 1
 MICROVOLT = 1e-3
@@ -50,13 +52,15 @@ class ECGStore:
         unit, scale: what the numbers mean: one step of the integers is `scale` of the `unit`.
         num_samples: samples per segment.
         resampled: what reads the signals where they are served at another rate than stored (`shared.data.resampled`).
-        records: DataFrame, one row per segment, row i belonging to signal i.
+        shuffle: how `order` mixes the records of an epoch.
         fingerprint: changes with any signal or setting.
     """
 
     def __init__(self, path: str | Path) -> None:
+        from shared.data.store_files import open_shard, open_table, read_meta  # what opening checks, file by file
+
         self.path = repo_path(path)
-        meta = _read_meta(self.path)
+        meta = read_meta(self.path)
         self.meta = meta
         self.fs: float = float(meta["fs"])
         self.leads: tuple[str, ...] = tuple(meta["leads"])
@@ -65,30 +69,56 @@ class ECGStore:
         self.features: tuple[str, ...] = tuple(meta.get("features", ()))
         self.num_samples: int = int(meta["num_samples"])
         self.resampled: Any = None
+        self.shuffle = "full"
         self.fingerprint: str = meta["fingerprint"]
-        try:
-            self.records = pd.read_parquet(self.path / "records.parquet")
-        except Exception as error:  # pyarrow raises many kinds for flipped bytes
-            raise StoreError(
-                f"{self.path / 'records.parquet'} cannot be read ({error}). Prepare the store again."
-            ) from None
-        missing = [name for name in ("record", "fold") if name not in self.records]
-        if missing:
-            raise StoreError(f"the records of {self.path} have no {', '.join(missing)}. Prepare the store again.")
         shape = (len(self.leads), self.num_samples)
-        self._shards = [_open_shard(self.path / name, np.int16, shape) for name in meta["shards"]]
+        self._shards = [open_shard(self.path / name, np.int16, shape) for name in meta["shards"]]
         shape = (len(self.features), self.num_samples)
         names = [feature_shard(name) for name in meta["shards"]] if self.features else []
-        self._feature_shards = [_open_shard(self.path / name, np.float16, shape) for name in names]
+        self._feature_shards = [open_shard(self.path / name, np.float16, shape) for name in names]
         self._starts = np.cumsum([0] + [len(shard) for shard in self._shards])
         lengths = {tuple(map(len, shards)) for shards in (self._shards, self._feature_shards or self._shards)}
-        if self._starts[-1] != len(self.records) or len(lengths) > 1:
-            raise StoreError(
-                f"{self.path} is damaged: {self._starts[-1]} signals for {len(self.records)} rows. Prepare it again."
-            )
+        rows = open_table(self.path)
+        if self._starts[-1] != rows or len(lengths) > 1:
+            raise StoreError(f"{self.path} is damaged: {self._starts[-1]} signals for {rows} rows. Prepare it again.")
+
+    @cached_property
+    def records(self) -> pd.DataFrame:
+        """One row per segment, row i belonging to signal i; read when first asked for, as training needs `fold` alone."""
+        return self._table(None)
+
+    @cached_property
+    def fold(self) -> np.ndarray:
+        """`[n]` fold of each record."""
+        return self._table(["fold"]).fold.to_numpy()
+
+    def _table(self, columns: list[str] | None) -> pd.DataFrame:
+        from shared.data.store_files import read_table
+
+        return read_table(self.path, columns)
 
     def __len__(self) -> int:
-        return len(self.records)
+        return int(self._starts[-1])
+
+    def lengths(self, indices: np.ndarray) -> int | np.ndarray:
+        """Samples of these records: one number where all have the same."""
+        return self.num_samples
+
+    def shard_of(self, indices: np.ndarray) -> np.ndarray:
+        """Number of the file that each record lies in."""
+        return np.searchsorted(self._starts, indices, side="right") - 1
+
+    def loss_by_store(self, indices: torch.Tensor, losses: Sequence[torch.Tensor | None]) -> dict[str, torch.Tensor]:
+        """Sums for `Epoch.add` that become the mean loss of each store of several; of one it is the epoch's."""
+        return {}
+
+    def order(self, indices: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """The records of one epoch in the order they are read; `DataConfig.shuffle` says how they are mixed."""
+        if self.shuffle == "full":
+            return rng.permutation(indices)
+        from shared.data.mixed import order_by_shards
+
+        return order_by_shards(indices, self.shard_of(indices), rng)
 
     def __getitem__(self, index: int) -> np.ndarray:
         """Signal `[L, T]` int16, in µV."""
@@ -161,8 +191,7 @@ class ECGStore:
         # A slice copies whole rows at memory speed; a list of rows gathers and is needed only for a real subset.
         chosen: Any = slice(None) if rows == list(range(num)) else rows
         out = np.empty((len(indices), len(rows), length), dtype=shards[0].dtype)
-        shard_of = np.searchsorted(self._starts, indices, side="right") - 1
-        for i, (index, shard, start) in enumerate(zip(indices, shard_of, starts, strict=True)):
+        for i, (index, shard, start) in enumerate(zip(indices, self.shard_of(indices), starts, strict=True)):
             out[i] = shards[shard][index - self._starts[shard], chosen, start : start + length]
         return out
 
@@ -172,98 +201,43 @@ class ECGStore:
         Raises:
             StoreError: another sampling rate, too short, or a lead or feature is missing.
         """
-        if spec.fs != self.fs:
-            raise StoreError(
-                f"the model takes {spec.fs:g} Hz but the store {self.path} is at {self.fs:g} Hz: prepare one with fs={spec.fs:g}."
-            )
-        if spec.num_samples > self.num_samples:
-            raise StoreError(
-                f"the model takes {spec.num_samples} samples but the store {self.path} holds segments of {self.num_samples}: "
-                f"prepare one with seconds={spec.seconds:g} or more."
-            )
-        missing = [name for name in spec.features if name not in self.features]
-        if missing:
-            there = f"has only {', '.join(self.features)}" if self.features else "was prepared without features"
-            raise StoreError(
-                f"the model takes the features {', '.join(missing)}, but the store {self.path} {there}: prepare one with "
-                f"features=[{', '.join(spec.features)}], or features=all."
-            )
-        try:
-            leads = lead_indices(spec.leads, self.leads)
-            return leads + [len(self.leads) + self.features.index(name) for name in spec.features]
-        except LeadError as error:
-            raise StoreError(f"the store {self.path} cannot serve the model: {error}") from None
+        from shared.data.store_files import rows_for
 
-    def select(self, folds: Sequence[int] | None = None) -> np.ndarray:
-        """Indices of the records in these folds, in order; None takes all.
+        return rows_for(self, spec)
+
+    def select(self, folds: Sequence[int] | None = None, most: int | None = None) -> np.ndarray:
+        """Indices of the records in these folds, in order; None takes all; at most so many.
 
         Raises:
             StoreError: no record is in them.
         """
         if folds is None:
-            return np.arange(len(self))
-        chosen = np.flatnonzero(self.records.fold.isin(list(folds)))
+            return np.arange(len(self))[:most]
+        chosen = np.flatnonzero(np.isin(self.fold, list(folds)))
         if not len(chosen):
-            there = ", ".join(map(str, sorted(self.records.fold.unique())))
+            there = ", ".join(map(str, np.unique(self.fold)))
             raise StoreError(f"no record of {self.path} is in fold(s) {list(folds)}; its folds are {there}.")
-        return chosen
+        return chosen[:most]
+
+
+def open_store(data: DataConfig, spec: InputSpec | None = None) -> ECGStore:
+    """What a training reads: one store, or a list of them as one.
+
+    Raises:
+        StoreError: one cannot be opened, or cannot serve the spec, where one is given.
+    """
+    if isinstance(data.store, list):
+        from shared.data.mixed import MixedStore
+
+        store: ECGStore = MixedStore(data.store)
+    else:
+        store = ECGStore(data.store)
+    store.shuffle = data.shuffle
+    if spec is not None:
+        store.rows_for(spec)
+    return store
 
 
 def feature_shard(name: str) -> str:
     """Name of the features' file that belongs to a signals' file."""
     return name.replace("signals", "features", 1)
-
-
-def _open_shard(path: Path, dtype: type[np.generic], shape: tuple[int, int]) -> np.ndarray:
-    """One memory-mapped file of signals or features, checked against what store.json says of it."""
-    try:
-        shard = np.load(path, mmap_mode="r", allow_pickle=False)
-    except Exception as error:  # numpy raises many kinds for a damaged header, and EOFError for an empty file
-        raise StoreError(f"{path} cannot be read ({error}). Prepare the store again.") from None
-    if shard.dtype != dtype or shard.shape[1:] != shape:
-        raise StoreError(
-            f"{path} holds {shard.dtype} {shard.shape[1:]}, store.json says {dtype.__name__} {shape}. "
-            "Prepare the store again."
-        )
-    return shard
-
-
-def _read_meta(path: Path) -> dict[str, Any]:
-    """`store.json`, checked.
-
-    Raises:
-        StoreError: there is no store here, or it is of another format version.
-    """
-    file = path / "store.json"
-    if not file.is_file():
-        raise StoreError(
-            f"{path} is not a store (it has no store.json). Make one: python -m shared.data.prepare CONFIG out={path}"
-        )
-    try:
-        meta = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise StoreError(f"{file} is not valid JSON ({error}). Prepare the store again.") from None
-    if not isinstance(meta, dict):
-        raise StoreError(f"{file} holds a {type(meta).__name__}, not an object. Prepare the store again.")
-    version = meta.get("format_version")
-    if version != FORMAT_VERSION:
-        raise StoreError(
-            f"{path} has store format {version}, this program reads {FORMAT_VERSION}. Prepare the store again."
-        )
-    for key, kind in REQUIRED.items():
-        value = meta.get(key)
-        if not isinstance(value, kind) or (kind is list and not all(isinstance(name, str) for name in value)):
-            expected = {list: "a list of names", dict: "an object", str: "text"}.get(kind, "a number")
-            raise StoreError(f"{file} has {key} {str(value)[:60]!r}; expected {expected}. Prepare the store again.")
-    return meta
-
-
-REQUIRED: dict[str, Any] = {
-    "fs": int | float,
-    "leads": list,
-    "num_samples": int,
-    "fingerprint": str,
-    "shards": list,
-    "made_by": dict,
-}
-"""What a `store.json` must have."""

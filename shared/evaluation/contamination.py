@@ -36,6 +36,12 @@ def check_contamination(
     """
     if trained_on is None:
         return ["pretraining data are not known: overlap with the test split could not be checked"]
+    if isinstance(trained_on["store"], list | tuple):
+        return [
+            f"{one['path']}: {finding}"
+            for one in trained_on["store"]
+            for finding in check_contamination({**trained_on, "store": one["path"]}, store, test)
+        ]
     path = Path(str(trained_on["store"]))
     try:
         other = store if path == store.path else ECGStore(path)

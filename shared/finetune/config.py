@@ -87,6 +87,8 @@ class FinetuneConfig(Section):
     def _folds(cls, value: DataConfig) -> DataConfig:
         if value.folds is None or value.val_folds is None:
             raise ValueError("folds and val_folds must be named: validation chooses the epoch")
+        if isinstance(value.store, list):
+            raise ValueError("fine-tuning reads one store, on which it is tested too; give the path of one")
         return value
 
     @model_validator(mode="after")

@@ -11,7 +11,7 @@ from torch import nn
 from shared.config import Section, load_config
 from shared.data.spec import InputSpec
 from shared.data.splits import Labelled, open_labelled
-from shared.data.store import ECGStore
+from shared.data.store import open_store
 from shared.errors import UserError, did_you_mean
 from shared.evaluation.config import CommonSettings, EvaluateConfig
 from shared.evaluation.protocols import PROTOCOLS
@@ -131,13 +131,15 @@ def resolve(sweep: Sweep, point: Mapping[str, str]) -> Scoring:
     if data is not None and not hasattr(config, "encoder"):  # the input of a tuned encoder is the encoder's own
         spec = getattr(getattr(config, "model", None), "input", None)
         if isinstance(spec, InputSpec):
-            ECGStore(data.store).rows_for(spec)
+            open_store(data, spec)
     if isinstance(config, FinetuneConfig):
         return Scoring(config.as_evaluation(), (FINETUNE,), None)
     own: CommonSettings | None = getattr(config, "evaluate", None)
     if own is not None:
         return Scoring(own, own.protocols, None)
-    arguments = [sweep.evaluate, f"encoder.weights={folder}", f"store={data.store}"]
+    # Of several stores a run is scored on the one that the evaluation names itself.
+    where = [] if isinstance(data.store, list) else [f"store={data.store}"]
+    arguments = [sweep.evaluate, f"encoder.weights={folder}", *where]
     scored: Section = load_config(EvaluateConfig, arguments[0], arguments[1:], sweep.scorer)
     assert isinstance(scored, CommonSettings)
     return Scoring(scored, scored.protocols, arguments)

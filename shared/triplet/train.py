@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from shared.data.store import ECGStore
+from shared.data.store import ECGStore, open_store
 from shared.data.tasks import Task, make_task
 from shared.data.transforms import Preprocess
 from shared.embeddings import embed_cached, embed_store
@@ -87,9 +87,9 @@ class Inputs:
         own = self.run.own(len(positions))
         if self.features is not None:
             return self.features[torch.from_numpy(positions[own])]
-        starts = rng.integers(0, self.store.num_samples - self.spec.num_samples + 1, len(positions))[own]
-        positions = positions[own]
-        signals = self.store.read_windows(self.indices[positions], starts, self.spec.num_samples, self.rows)
+        chosen = self.indices[positions]
+        starts = rng.integers(0, self.store.lengths(chosen) - self.spec.num_samples + 1, len(positions))[own]
+        signals = self.store.read_windows(chosen[own], starts, self.spec.num_samples, self.rows)
         return self.preprocess(torch.from_numpy(signals).to(self.run.device))
 
     @torch.no_grad()
@@ -107,7 +107,7 @@ def train(config: TripletConfig, method: Method) -> Path:
         The run folder.
     """
     encoder, config = start_from(config, method)
-    store, optim = ECGStore(config.data.store), config.optim
+    store, optim = open_store(config.data, encoder.input_spec), config.optim
     task = make_task(store, config.task, config.single_label)
     indices, num_train = choose_records(store, task, config)
     labels = task.labels[indices]

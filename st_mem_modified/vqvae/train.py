@@ -15,7 +15,7 @@ from torch import Tensor
 
 from shared.config import config_from_cli, entry_point
 from shared.data.loader import TrainingBatches, read_validation
-from shared.data.store import ECGStore
+from shared.data.store import open_store
 from shared.data.transforms import Preprocess
 from shared.epochs import Epoch, exit_on_stop, require_finite
 from shared.optim import make_optimizer, make_schedule
@@ -46,7 +46,7 @@ def train(config: VQTrainConfig) -> Path:
         The run folder.
     """
     config, start = with_encoder(config)
-    store, spec, optim = ECGStore(config.data.store), config.model.input, config.optim
+    store, spec, optim = open_store(config.data, config.model.input), config.model.input, config.optim
     records = store.select(config.data.folds)
     with Run(config.run, config, "st_mem_vqvae") as run:
         batch_size = run.share_of(optim.batch_size)
