@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import statistics
 import tempfile
 import time
@@ -16,6 +17,7 @@ import torch
 from shared.config import load_config
 from shared.data import synthetic
 from shared.data.loader import EpochBatches, train_batches
+from shared.data.mixed import MixedStore, read_shares
 from shared.data.prepare import choose_config, prepare
 from shared.data.resampled import at_rate
 from shared.data.spec import InputSpec
@@ -69,6 +71,22 @@ def main() -> None:
             print(f"read, resampled to {fs} Hz {len(some) / took:7.0f} records/s on one core")
         load()
         print(f"loader, 9 s crops, float {num_records / seconds(load):8.0f} records/s (target >= 20000)")
+        links = [Path(folder) / f"store{i}" for i in range(5)]
+        for link in links:
+            shutil.copytree(out, link)
+        shares = [{"path": str(link), "weight": 1 + i % 2} for i, link in enumerate(links)]
+        several = MixedStore(read_shares(shares))
+
+        def load_several() -> None:
+            batches = EpochBatches(
+                several, np.arange(len(several)), SPEC, min(256, num_records), seed=0, epoch=next(epoch)
+            )
+            for signals, _ in train_batches(batches):
+                signals.float().mul_(1e-3)
+
+        load_several()
+        drawn = sum(round(share["weight"] * num_records) for share in shares)
+        print(f"the same of five stores  {drawn / seconds(load_several, 3):8.0f} records/s (target >= 20000)")
         ecg = torch.from_numpy(store.read(np.arange(256) % num_records))[:, :, :2250]
         preprocess = Preprocess(SPEC)
         fast = seconds(lambda: preprocess(ecg))
