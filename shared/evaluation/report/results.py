@@ -15,7 +15,7 @@ from shared.config import to_yaml
 from shared.evaluation.context import RANDOM, Context, Picture, Result
 from shared.evaluation.following import Followed
 from shared.evaluation.report.figures import draw_overview, draw_per_class, draw_predictions
-from shared.evaluation.report.mistakes import draw_mistakes
+from shared.evaluation.report.mistakes import OPEN, draw_mistakes
 from shared.evaluation.report.page import Part, write_report
 from shared.evaluation.report.published import Entry, published_part, say_followed
 from shared.evaluation.report.tables import (
@@ -206,7 +206,7 @@ def report_parts(context: Context, results: Mapping[str, Result], name: str, fig
     text = "Test records with the most confidently wrong score, one of each patient, as stored. Wrong labels show here too."
     parts += [
         Part("Per class", figures=[per_class] if per_class else []),
-        Part("Worst mistakes", figures=mistakes, text=text),
+        Part("Worst mistakes", figures=mistakes[:OPEN], text=text, more=mistakes[OPEN:]),
         Part("Embeddings", figures=draw_embeddings(context, results, name)),
         Part("The model", figures=figures),
     ]
