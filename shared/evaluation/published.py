@@ -120,7 +120,7 @@ def read_published(path: Path = PUBLISHED) -> list[Published]:
         try:
             return [_read_line(line, f"{path}, line {lines.line_num}") for line in lines]
         except (csv.Error, UnicodeDecodeError) as error:
-            raise UserError(f"{path}, line {lines.line_num}, is not readable: {error}.") from None
+            raise UserError(f"{path} is not readable after line {lines.line_num}: {error}.") from None
 
 
 def _read_line(line: dict[str, str], where: str) -> Published:
