@@ -110,11 +110,11 @@ def open_simulated(folder: Path, name: str, resamples: int) -> Context:
 
 
 def measure(folder: Path, name: str, resamples: int) -> None:
-    """Run one protocol, or the report of kNN's predictions, and leave `NAME.json` with seconds and GiB."""
+    """Run one protocol, or the report of kNN's predictions; leave `NAME.json`: seconds, those of all cores, and GiB."""
     context = open_simulated(folder, "knn" if name == REPORT else name, resamples)
     (context.out / "figures").mkdir(parents=True, exist_ok=True)
     result = PROTOCOLS["knn"].run(context) if name == REPORT else None
-    start, problem = time.perf_counter(), ""
+    start, worked, problem = time.perf_counter(), time.process_time(), ""
     try:
         if result is not None:
             write_results(context, {"knn": result}, (), "encoder")
@@ -122,7 +122,8 @@ def measure(folder: Path, name: str, resamples: int) -> None:
             result = PROTOCOLS[name].run(context)
     except Exception as error:  # one that cannot run does not stop the others
         problem = f"{type(error).__name__}: {error}"
-    found = {"seconds": time.perf_counter() - start, "problem": problem}
+    spent = {"seconds": time.perf_counter() - start, "cpu": time.process_time() - worked}
+    found: dict[str, Any] = {**spent, "problem": problem}
     found["gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     (folder / f"{name}.json").write_text(json.dumps(found))
 
@@ -157,9 +158,8 @@ def main() -> None:
                 continue
             found = json.loads(kept.read_text())
             total += found["seconds"]
-            print(
-                f"{name:<16} {found['seconds']:7.1f} s  {found['gib']:5.2f} GiB at most  {found['problem']}", flush=True
-            )
+            spent = f"{found['seconds']:7.1f} s, {found['cpu']:7.1f} s of the cores, {found['gib']:5.2f} GiB at most"
+            print(f"{name:<16} {spent}  {found['problem']}", flush=True)
     print(f"{'together':<16} {total:7.1f} s")
 
 

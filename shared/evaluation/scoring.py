@@ -27,6 +27,10 @@ CLASSIFICATION = {
     "ece_macro": "calibration error ↓",
 }
 """What `score_predictions` gives for all classes together, and how it is called."""
+CLASSIFICATION_MAIN = tuple(
+    m for m in CLASSIFICATION if m not in ("sensitivity_macro", "specificity_macro", "ppv_macro")
+)
+"""What a table shows of them; sensitivity, specificity and PPV stand in the table of the classes."""
 CLASSIFICATION_HEADLINES = ("auroc_macro", "f1_weighted")
 ON_VALIDATION = ("auroc_macro", "auroc_all_macro", "auroc_weighted", "f1_macro", "f1_weighted")
 """What is scored on the validation records too: the headlines, and what costs no pass of its own."""

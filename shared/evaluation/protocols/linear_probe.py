@@ -8,7 +8,7 @@ from pydantic import Field, PositiveFloat
 
 from shared.config import Section
 from shared.evaluation.context import Context, Protocol, Result
-from shared.evaluation.scoring import CLASSIFICATION, CLASSIFICATION_HEADLINES, score_predictions
+from shared.evaluation.scoring import CLASSIFICATION, CLASSIFICATION_HEADLINES, CLASSIFICATION_MAIN, score_predictions
 from shared.statistics.metrics import Array
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ LINEAR_PROBE = Protocol(
     LinearProbeSettings,
     "probe",
     CLASSIFICATION,
-    tuple(CLASSIFICATION),
+    CLASSIFICATION_MAIN,
     CLASSIFICATION_HEADLINES,
     validates=True,
 )

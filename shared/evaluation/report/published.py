@@ -94,7 +94,7 @@ def published_part(entries: Sequence[Entry], task: str, single_label: bool) -> P
         "not known to be the same. Intervals of published figures are of their sources, whose levels differ. Test records here: "
         f"{num}; fewer than the whole fold are another test. Sources: {'; '.join(dict.fromkeys(sources))}."
     )
-    return Part(TITLE, tables, text=text)
+    return Part(TITLE, tables, text=text, open=True)
 
 
 def _table(protocol: str, published: Iterable[Published], ours: Sequence[tuple[Entry, Interval]]) -> Table:
