@@ -33,6 +33,8 @@ EMBED_ANEW = ("attentive_probe", "reduced_leads", "robustness")
 REPORT = "report"
 MOST_FREQUENT, RAREST = 0.77, 0.0005
 """Shares of the records that have the most frequent (SR) and the rarest statement."""
+SEPARATION = 2.0
+"""Of the two sides of a class, in standard deviations; far larger ones would be separable, which no real task is."""
 NUM_PATIENTS = 18_869
 """Of PTB-XL, as a share of its 21 799 records."""
 
@@ -85,10 +87,9 @@ def make_rows(path: Path, labels: np.ndarray, dim: int, rng: np.random.Generator
     """`encoder.npy` and `random.npy`, float32 `[n, D]`: correlated noise with a spectrum that falls, and labels in the first."""
     spectrum = np.arange(1, dim + 1) ** -0.5
     turn = np.linalg.qr(rng.normal(size=(dim, dim)))[0]
-    for name, strength in (("encoder", 0.15), ("random", 0.0)):
-        values = rng.normal(size=(len(labels), dim)) * spectrum + strength * (
-            labels @ rng.normal(size=(labels.shape[1], dim))
-        )
+    for name, strength in (("encoder", SEPARATION / dim**0.5), ("random", 0.0)):
+        values = rng.normal(size=(len(labels), dim)) + strength * (labels @ rng.normal(size=(labels.shape[1], dim)))
+        values *= spectrum
         np.save(path / f"{name}.npy", (values @ turn).astype(np.float32))
 
 
