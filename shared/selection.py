@@ -16,15 +16,18 @@ class Best:
         score: their score; -1 before the first offer.
         epoch: the epoch they come from, counted from 1; 0 before the first offer.
         weights: on the CPU.
+
+    Args:
+        last: keep the last epoch instead, whatever its score.
     """
 
-    def __init__(self) -> None:
-        self.score, self.epoch = -1.0, 0
+    def __init__(self, last: bool = False) -> None:
+        self.last, self.score, self.epoch = last, -1.0, 0
         self.weights: dict[str, Tensor] | None = None
 
     def offer(self, score: float, epoch: int, model: nn.Module) -> None:
         """Keep the model's weights where they score higher; of equals the first."""
-        if score > self.score:
+        if self.last or score > self.score:
             self.score, self.epoch = score, epoch
             self.weights = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
 
@@ -38,7 +41,8 @@ class Best:
         model.load_state_dict(self.weights)
         run.checkpoint()
         if run.is_main:
-            print(f"chosen on validation: epoch {self.epoch}, AUROC {self.score:.4f}")
+            kept = "kept, the last one" if self.last else "chosen on validation"
+            print(f"{kept}: epoch {self.epoch}, AUROC {self.score:.4f}")
 
     def state_dict(self) -> dict[str, Any]:
         """For a resumed run."""

@@ -64,7 +64,7 @@ ALLOWED: dict[str, set[str]] = {
     "statistics": {"errors"},
     "plots": {"leads", "statistics"},
     "embeddings": {"data", "errors"},
-    "finetune": BELOW | TRAINING | {"statistics", "plots", "embeddings", "evaluation.config"},
+    "finetune": BELOW | TRAINING | {"statistics", "plots", "embeddings", "evaluation.config", "evaluation.following"},
     "triplet": BELOW | TRAINING | {"statistics", "plots", "embeddings", "evaluation.config"},
     "evaluation": BELOW | TRAINING | {"statistics", "plots", "embeddings", "finetune", "outside"},
 }

@@ -152,7 +152,9 @@ class MixedStore(ECGStore):
                 out = f"{store.path}_{spec.fs:g}hz_{spec.seconds:g}s"
                 fits = spec.fs == store.fs and spec.num_samples <= store.num_samples
                 command = f"bash scripts/prepare_data.sh CONFIG fs={spec.fs:g} seconds={spec.seconds:g} out={out}"
-                raise StoreError(f"{error} It is one of a list of stores." + ("" if fits else f" For example: {command}")) from None
+                raise StoreError(
+                    f"{error} It is one of a list of stores." + ("" if fits else f" For example: {command}")
+                ) from None
         names = (*self.leads, *self.features)
         return [names.index(name) for name in (*spec.leads, *spec.features)]
 

@@ -50,14 +50,16 @@ class Labelled:
         return self.store.records.patient.to_numpy()[self.indices]
 
 
-def open_labelled(path: Path, task: str, single_label: bool, folds: Mapping[str, Sequence[int]]) -> Labelled:
+def open_labelled(
+    path: Path, task: str, single_label: bool, folds: Mapping[str, Sequence[int]], keep_unlabelled: bool = False
+) -> Labelled:
     """Store, task and splits; arguments as `make_task` and `make_split`.
 
     Raises:
         UserError: no store, no labels, or what `make_split` refuses.
     """
     store = ECGStore(path)
-    made = make_task(store, task, single_label)
+    made = make_task(store, task, single_label, keep_unlabelled=keep_unlabelled)
     return Labelled(store, made, *make_split(store, made, folds))
 
 

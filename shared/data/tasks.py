@@ -45,7 +45,13 @@ class Task:
     notes: tuple[str, ...] = ()
 
 
-def make_task(store: ECGStore, name: str, single_label: bool = False, classes: Sequence[str] | None = None) -> Task:
+def make_task(
+    store: ECGStore,
+    name: str,
+    single_label: bool = False,
+    classes: Sequence[str] | None = None,
+    keep_unlabelled: bool = False,
+) -> Task:
     """Read a task from a store.
 
     Args:
@@ -54,13 +60,22 @@ def make_task(store: ECGStore, name: str, single_label: bool = False, classes: S
             of records is called `id`.
         single_label: use only records with exactly one label.
         classes: only these; None takes every class found.
+        keep_unlabelled: records without a label of the task take part, as negatives of every class.
 
     Raises:
-        UserError: the store has no such labels, or no record with one.
+        UserError: the store has no such labels, or no record with one; `keep_unlabelled` beside one label per record, or of
+            a CSV, which lists its negatives itself.
     """
     of_records: Sequence[Sequence[str] | None]
     negatives, notes = np.zeros(len(store), dtype=bool), []
     csv = re.fullmatch(r"(.+\.csv)(?::(.+))?", name)
+    if keep_unlabelled and (single_label or csv is not None):
+        why = (
+            "single_label=true wants one label of each"
+            if single_label
+            else "a CSV names its negatives: 0 in every class"
+        )
+        raise UserError(f"keep_unlabelled=true does not suit task {name!r}: {why}. Leave it out.")
     if csv is not None:
         path, column = repo_path(csv[1]), csv[2] or "record"
         of_records, negatives = read_labels(path, store, column)
@@ -68,15 +83,7 @@ def make_task(store: ECGStore, name: str, single_label: bool = False, classes: S
         name = path.stem
         notes = [_count(name, of_records, negatives)]
     else:
-        column = TASKS.get(name, name)
-        if column not in store.meta.get("labels", {}):
-            columns = store.meta.get("labels", {})
-            tasks = [*columns, *(task for task, its in TASKS.items() if its in columns)]
-            hint = did_you_mean(name, tasks) if name not in TASKS else "."
-            raise UserError(
-                f"the store {store.path} has no labels {column!r} (task {name!r}){hint} "
-                f"Its label columns: {', '.join(columns) or 'none'}. Labels of your own go into a CSV: task=labels.csv."
-            )
+        column = find_column(store, name)
         known, of_records = store.meta["labels"][column], store.records[column].tolist()
     chosen = tuple(classes or known)
     unknown = [c for c in chosen if c not in known]
@@ -90,12 +97,31 @@ def make_task(store: ECGStore, name: str, single_label: bool = False, classes: S
             if label in position:
                 labels[row, position[label]] = True
     count = labels.sum(axis=1)
-    usable = count == 1 if single_label else (count > 0) | negatives
+    usable = count == 1 if single_label else (count > 0) | negatives | keep_unlabelled
+    if keep_unlabelled:
+        notes.append(f"{name}: {int((count == 0).sum())} of {len(store)} records have no label of it and are negatives")
     if not usable.any():
         raise UserError(
             f"no record of {store.path} has {'exactly one label' if single_label else 'a label'} of task {name!r}."
         )
     return Task(name, chosen, labels, usable, tuple(notes))
+
+
+def find_column(store: ECGStore, name: str) -> str:
+    """The label column of a task.
+
+    Raises:
+        UserError: the store has none; names the nearest.
+    """
+    column, columns = TASKS.get(name, name), store.meta.get("labels", {})
+    if column not in columns:
+        tasks = [*columns, *(task for task, its in TASKS.items() if its in columns)]
+        hint = did_you_mean(name, tasks) if name not in TASKS else "."
+        raise UserError(
+            f"the store {store.path} has no labels {column!r} (task {name!r}){hint} "
+            f"Its label columns: {', '.join(columns) or 'none'}. Labels of your own go into a CSV: task=labels.csv."
+        )
+    return column
 
 
 def read_labels(path: Path, store: ECGStore, column: str = "record") -> tuple[list[list[str]], np.ndarray]:

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from shared.evaluation.context import Context, Result
-from shared.evaluation.scoring import CLASSIFICATION, score_values
+from shared.evaluation.scoring import CLASSIFICATION, say_left_out, score_values
 from shared.statistics.bootstrap import find_left_out
 from shared.statistics.interval import Scores
 from shared.statistics.metrics import METRICS, Array, average_classes, check_inputs
 
-CURVE_METRICS = ("auroc_macro", "auprc_macro")
+CURVE_METRICS = ("auroc_macro", "auroc_all_macro", "auprc_macro")
 SPREADS = tuple(f"{m}_std" for m in CURVE_METRICS)
 CONDITION_TITLES = {m: CLASSIFICATION[m] for m in CURVE_METRICS} | {
     spread: f"{CLASSIFICATION[m]}, sd over draws" for m, spread in zip(CURVE_METRICS, SPREADS, strict=True)
@@ -38,7 +38,11 @@ def score_conditions(context: Context, predictions: Mapping[str, Mapping[str, Dr
     """
     truth = context.labels[context.split.test]
     left_out = find_left_out(truth, context.task.classes, context.config.min_positives)
-    kept = [c for c, name in enumerate(context.task.classes) if name not in left_out]
+    of_every = find_left_out(truth, context.task.classes, 1)
+    kept = {
+        metric: [c for c, name in enumerate(context.task.classes) if name not in (of_every if m.every else left_out)]
+        for metric, m in ((metric, METRICS[metric]) for metric in CURVE_METRICS)
+    }
     values: dict[str, dict[str, Array]] = {}
     spreads: set[str] = set()
     for row, conditions in predictions.items():
@@ -51,7 +55,7 @@ def score_conditions(context: Context, predictions: Mapping[str, Mapping[str, Dr
                     values[row][spread] = drawn.std(axis=0, ddof=1)
                     spreads.add(spread)
     result = score_values(context, values, len(truth), alone=spreads)
-    result.notes = [f"left out of the averages: {name} ({reason})" for name, reason in left_out.items()]
+    result.notes = say_left_out(left_out, of_every)
     return result
 
 
@@ -76,16 +80,19 @@ def curve(scores: Scores, metric: str, conditions: Sequence[str]) -> list[tuple[
     return [(c, score["value"], score["low"], score["high"]) for c, score in found]
 
 
-def _resample(context: Context, truth: Array, draws: Draws, kept: Sequence[int]) -> dict[str, Array]:
+def _resample(context: Context, truth: Array, draws: Draws, kept: Mapping[str, Sequence[int]]) -> dict[str, Array]:
     """Metric to `[draws, 1 + R]`."""
     scored = []
     for scores in draws:
         _, checked, _ = check_inputs(truth, scores, None)
 
         def score(weights: Array, given: Array = checked) -> dict[str, Array]:
+            computed = {
+                compute: compute(truth, given, weights) for compute in {METRICS[m].compute for m in CURVE_METRICS}
+            }
             return {
                 name: average_classes(
-                    METRICS[name].compute(truth, given, weights), truth, weights, METRICS[name].average, kept
+                    computed[METRICS[name].compute], truth, weights, METRICS[name].average, kept[name]
                 )
                 for name in CURVE_METRICS
             }

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from pydantic import Field, create_model, model_validator
 
 from shared.config import RepoPath, Section
+from shared.evaluation.following import set_by_preset, under_preset
+from shared.evaluation.presets import EVALUATION
 from shared.evaluation.protocols import PROTOCOLS
 
 S = TypeVar("S", bound=Section)
@@ -26,11 +28,17 @@ class EncoderConfig(Section):
 class CommonSettings(Section):
     """What every evaluation has, whatever its protocols."""
 
+    protocol: str | None = Field(
+        None, description="a published protocol whose settings are taken, but for keys written out: a name in PRESETS"
+    )
     out: RepoPath | None = Field(None, description="folder of results; null: `evaluation/` in the encoder's run folder")
     encoder: EncoderConfig = EncoderConfig()
     store: RepoPath
     task: str = Field("ptbxl_superclass", description="a key of TASKS or a label column of the store")
     single_label: bool = Field(False, description="use only records with exactly one label")
+    keep_unlabelled: bool = Field(
+        False, description="records without a label of the task take part, as negatives of every class"
+    )
     train_folds: tuple[int, ...] = (1, 2, 3, 4, 5, 6, 7, 8)
     val_folds: tuple[int, ...] = (9,)
     test_folds: tuple[int, ...] = (10,)
@@ -38,7 +46,7 @@ class CommonSettings(Section):
     num_crops: int = Field(1, ge=1, description="evenly spaced windows per record, embeddings averaged")
     resamples: int = Field(1000, ge=1, description="patient-level bootstrap draws")
     min_positives: int = Field(
-        5, ge=1, description="classes with fewer test positives are listed and left out of averages"
+        5, ge=1, description="classes with fewer test positives are listed and left out of all averages but one"
     )
     near_copies: bool = Field(
         True, description="look for copies of test records that are shifted, cut, resampled, rescaled or filtered, too"
@@ -50,6 +58,11 @@ class CommonSettings(Section):
     batch_size: int = Field(64, ge=1)
     device: str = "auto"
     precision: Literal["fp32", "bf16"] = "fp32"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _under_preset(cls, values: Any) -> Any:
+        return under_preset(values, EVALUATION, cls)
 
     def settings(self, kind: type[S]) -> S:
         """A protocol's settings, by their class: they stand in a section of their own or among the top-level keys."""
@@ -107,7 +120,7 @@ class EvaluatedConfig(Section):
         given: dict[str, Any] = {
             name: values.get(name, field.default)
             for name, field in cls.model_fields.items()
-            if name in ("task", "single_label")
+            if name in ("task", "single_label", "keep_unlabelled")
         }
         for section, names in (
             ("data", {"store": "store", "folds": "train_folds", "val_folds": "val_folds"}),
@@ -116,4 +129,6 @@ class EvaluatedConfig(Section):
             part = values.get(section)
             if isinstance(part, Mapping):
                 given |= {own: part[name] for name, own in names.items() if part.get(name) is not None}
+        own = set_by_preset(values["evaluate"].get("protocol"))
+        given = {key: value for key, value in given.items() if key not in own}
         return {**values, "evaluate": {**given, **values["evaluate"]}}

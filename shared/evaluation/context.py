@@ -110,6 +110,7 @@ class Result:
     Attributes:
         scores: row to metric to interval.
         validation: the same on the validation records, for choices between runs; empty where a protocol gives none.
+        headline: the metric that stands for it, where a preset names one; None: the protocol's own.
         differences: baseline to row to metric to interval of `row − baseline`, same resamples.
         predictions: row to test scores `[n_test, C]`, where the protocol predicts.
         notes: what a reader must know.
@@ -122,6 +123,7 @@ class Result:
     notes: list[str] = field(default_factory=list)
     figures: list[Picture] = field(default_factory=list)
     validation: dict[str, Scores] = field(default_factory=dict)
+    headline: str | None = None
 
 
 @dataclass(frozen=True)

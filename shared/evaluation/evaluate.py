@@ -14,7 +14,9 @@ from shared.errors import UserError, did_you_mean
 from shared.evaluation.config import EvaluateConfig
 from shared.evaluation.contamination import check_contamination, settle_copies
 from shared.evaluation.context import RANDOM, Context, Picture, Result
+from shared.evaluation.following import followed
 from shared.evaluation.outside import at_its_rate, outside_rows
+from shared.evaluation.presets import EVALUATION
 from shared.evaluation.protocols import PROTOCOLS
 from shared.evaluation.report.results import write_results
 from shared.evaluation.rows import Rows
@@ -78,7 +80,7 @@ def evaluate(rows: Rows, config: EvaluateConfig, out: Path) -> Path:
         test = context.indices[context.split.test]
         overlap = check_contamination(rows.trained_on, context.store, test, config.near_copies)
         notes = [*rows.notes, *resampled, *copies, *overlap, *problems]
-        page = write_results(context, results, notes, rows.name, rows.figures)
+        page = write_results(context, results, notes, rows.name, rows.figures, followed(config, EVALUATION))
         record |= {
             "weights": None if config.encoder.weights is None else str(config.encoder.weights),
             "parameters": {row: num_parameters(encoder) for row, encoder in context.encoders.items()},
@@ -104,7 +106,7 @@ def open_context(
         UserError: no store, no labels, or what `make_split` refuses.
     """
     folds = {"train": config.train_folds, "val": config.val_folds, "test": config.test_folds}
-    data = open_labelled(config.store, config.task, config.single_label, folds)
+    data = open_labelled(config.store, config.task, config.single_label, folds, config.keep_unlabelled)
     return Context(
         data.store,
         data.task,

@@ -53,7 +53,8 @@ def chosen_in(trained: Mapping[str, Any], weights: Path) -> str | None:
         weights: what of it is evaluated. `RUN/best` is the epoch that scored best in a pretraining.
     """
     is_best = any((folder / f"{BEST}.json").is_file() for folder in (weights, weights.parent))
-    return "the epoch" if is_best or {"choose_k", "mode"} & trained.keys() else None
+    chose = {"choose_k", "mode"} & trained.keys() and trained.get("keep") != "last"
+    return "the epoch" if is_best or chose else None
 
 
 def start_of(trained: Mapping[str, Any], load: Callable[[Path], nn.Module]) -> nn.Module | None:

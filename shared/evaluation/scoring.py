@@ -15,16 +15,24 @@ from shared.statistics.metrics import METRICS, Array, choose_thresholds
 
 CLASSIFICATION = {
     "auroc_macro": "AUROC macro",
+    "auroc_all_macro": "AUROC macro, every class",
     "auroc_weighted": "AUROC weighted",
     "auprc_macro": "AUPRC macro",
     "f1_macro": "F1 macro",
     "f1_weighted": "F1 weighted",
+    "sensitivity_macro": "sensitivity macro",
+    "specificity_macro": "specificity macro",
+    "ppv_macro": "PPV macro",
     "sensitivity_at_95_macro": "sensitivity at 95 % specificity",
     "ece_macro": "calibration error ↓",
 }
 """What `score_predictions` gives for all classes together, and how it is called."""
+CLASSIFICATION_MAIN = tuple(
+    m for m in CLASSIFICATION if m not in ("sensitivity_macro", "specificity_macro", "ppv_macro")
+)
+"""What a table shows of them; sensitivity, specificity and PPV stand in the table of the classes."""
 CLASSIFICATION_HEADLINES = ("auroc_macro", "f1_weighted")
-ON_VALIDATION = ("auroc_macro", "auroc_weighted", "f1_macro", "f1_weighted")
+ON_VALIDATION = ("auroc_macro", "auroc_all_macro", "auroc_weighted", "f1_macro", "f1_weighted")
 """What is scored on the validation records too: the headlines, and what costs no pass of its own."""
 
 
@@ -110,8 +118,8 @@ def score_predictions(
 
     result = score_rows(context, predictions, score, minus)
     result.predictions = {name: test for name, (_, test) in predictions.items()}
-    left_out = next(iter(result.scores.values()))["auroc_macro"].get("left_out", {})
-    result.notes = [f"left out of the averages: {name} ({reason})" for name, reason in left_out.items()]
+    first = next(iter(result.scores.values()))
+    result.notes = say_left_out(*(first[m].get("left_out", {}) for m in ("auroc_macro", "auroc_all_macro")))
     try:
         result.validation = {
             name: score_validation(context, val, thresholds[name], chosen) for name, (val, _) in predictions.items()
@@ -119,6 +127,17 @@ def score_predictions(
     except UserError as error:
         result.notes.append(f"no scores on the validation records: {error}")
     return result
+
+
+def say_left_out(rare: Mapping[str, str], one_sided: Mapping[str, str]) -> list[str]:
+    """A sentence on each class that is left out of averages.
+
+    Args:
+        rare: class to reason, of the averages over classes with enough positives.
+        one_sided: of the average over every class, which leaves out those that all test records have, or none.
+    """
+    said = {True: "left out of all averages", False: "left out of the averages, but not of that over every class"}
+    return [f"{said[name in one_sided]}: {name} ({reason})" for name, reason in rare.items()]
 
 
 def score_validation(context: Context, predictions: Array, thresholds: Array, chosen: str | None) -> Scores:

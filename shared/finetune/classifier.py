@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -67,19 +67,55 @@ def with_drop_path(encoder: nn.Module, rate: float) -> nn.Module:
     return made
 
 
-class Logits(nn.Module):
-    """A classifier whose logits stand in the place of an embedding."""
+Pool = Literal["mean_logits", "mean_probabilities", "max"]
 
-    def __init__(self, model: Classifier) -> None:
+
+class Outputs(nn.Module):
+    """A classifier whose outputs stand in the place of an embedding, which is averaged over a record's crops.
+
+    Args:
+        model: the classifier.
+        pool: `mean_logits` gives logits, `mean_probabilities` gives probabilities, and `max` the largest probability of each
+            class over a record's crops, for each of them.
+        softmax: whether probabilities sum to 1, else every class is a question of its own.
+        num_crops: crops of a record, which follow one another.
+    """
+
+    def __init__(
+        self, model: Classifier, pool: Pool = "mean_logits", softmax: bool = False, num_crops: int = 1
+    ) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.pool, self.softmax, self.num_crops = model, pool, softmax, num_crops
         self.input_spec, self.embed_dim = model.input_spec, model.head.out_features
 
     def embed(self, ecg: Tensor, leads: Sequence[str] | None = None) -> Tensor:
         """`[B, L, T]` to `[B, C]`."""
-        return self.model(ecg, leads)
+        found: Tensor = self.model(ecg, leads)
+        if self.pool == "mean_logits":
+            return found
+        found = found.float().softmax(1) if self.softmax else found.float().sigmoid()
+        if self.pool == "max":
+            of_record = found.view(-1, self.num_crops, self.embed_dim).amax(1, keepdim=True)
+            found = of_record.expand(-1, self.num_crops, -1).flatten(0, 1)
+        return found
 
 
-def predict_store(model: Classifier, store: ECGStore, indices: np.ndarray, **options: Any) -> np.ndarray:
-    """Logits `[n, C]` float64 of these records, the mean over evenly spaced crops; options as `embed_store`'s."""
-    return embed_store(Logits(model), store, indices, name="predict", **options).astype(np.float64)
+def predict_store(
+    model: Classifier,
+    store: ECGStore,
+    indices: np.ndarray,
+    pool: Pool = "mean_logits",
+    softmax: bool = False,
+    num_crops: int = 1,
+    **options: Any,
+) -> np.ndarray:
+    """Logits `[n, C]` float64 of these records, or their probabilities, as `pool` says, over evenly spaced crops.
+
+    Args:
+        model, store, indices: whose outputs for which records.
+        pool, softmax: as of `Outputs`.
+        num_crops: windows per record.
+        **options: as `embed_store`'s.
+    """
+    outputs = Outputs(model, pool, softmax, num_crops)
+    return embed_store(outputs, store, indices, num_crops=num_crops, name="predict", **options).astype(np.float64)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -10,6 +11,8 @@ from shared.config import Section
 from shared.data.augment import OPERATIONS
 from shared.data.spec import DataConfig
 from shared.evaluation.config import EncoderConfig, EvaluateConfig
+from shared.evaluation.following import under_preset
+from shared.finetune.classifier import Pool
 from shared.optim import OptimConfig
 from shared.run import RunConfig
 
@@ -51,6 +54,9 @@ class FinetuneOptim(OptimConfig):
 class FinetuneConfig(Section):
     """`python -m <method>.finetune`: train a classifier on an encoder, choose on validation, score the test fold once."""
 
+    protocol: str | None = Field(
+        None, description="a published protocol whose settings are taken, but for keys written out: a name in PRESETS"
+    )
     run: RunConfig
     mode: Mode = Field("finetune", description="whole model, head only, or whole model from random weights")
     encoder: EncoderConfig = EncoderConfig()
@@ -58,6 +64,9 @@ class FinetuneConfig(Section):
     test_folds: tuple[int, ...] = (10,)
     task: str = Field("ptbxl_superclass", description="a key of TASKS or a label column of the store")
     single_label: bool = Field(False, description="use only records with exactly one label; softmax and cross-entropy")
+    keep_unlabelled: bool = Field(
+        False, description="records without a label of the task take part, as negatives of every class"
+    )
     fraction: float = Field(
         1.0, gt=0, le=1, description="share of the training patients whose labels are used, stratified"
     )
@@ -68,12 +77,19 @@ class FinetuneConfig(Section):
         description="batch: features are standardised over the batch before the head, for a head that learns fast",
     )
     augment: AugmentConfig = AugmentConfig()
-    num_crops: int = Field(3, ge=1, description="evenly spaced windows per tested record, logits averaged")
+    num_crops: int = Field(3, ge=1, description="evenly spaced windows per tested record")
+    pool: Pool = Field(
+        "mean_logits",
+        description="of the windows' outputs; max: the largest probability of each class, for several labels",
+    )
+    keep: Literal["best", "last"] = Field(
+        "best", description="the epoch that is tested: best on validation, or the last"
+    )
     patience: int | None = Field(10, ge=1, description="epochs without a better validation AUROC; null: no early stop")
     control: bool = Field(True, description="train the same from random weights too, for the random row of the table")
     resamples: int = Field(1000, ge=1, description="patient-level bootstrap draws")
     min_positives: int = Field(
-        5, ge=1, description="classes with fewer test positives are listed and left out of averages"
+        5, ge=1, description="classes with fewer test positives are listed and left out of all averages but one"
     )
     near_copies: bool = Field(
         True, description="look for copies of test records that are shifted, cut, resampled, rescaled or filtered, too"
@@ -81,6 +97,12 @@ class FinetuneConfig(Section):
     leave_out_copies: bool = Field(
         False, description="take copies of test records out of training and validation (never out of the test records)"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _under_preset(cls, values: Any) -> Any:
+        mode = values.get("mode", "finetune") if isinstance(values, Mapping) else ""
+        return under_preset(values, str(mode), cls)
 
     @field_validator("data")
     @classmethod
@@ -97,6 +119,14 @@ class FinetuneConfig(Section):
             raise ValueError("optim.micro_batch is not read by fine-tuning; lower optim.batch_size instead")
         return self
 
+    @model_validator(mode="after")
+    def _testing(self) -> FinetuneConfig:
+        if self.pool == "max" and self.single_label:
+            raise ValueError("pool=max is for several labels a record; with single_label use mean_probabilities")
+        if self.keep == "last" and self.patience is not None:
+            raise ValueError("keep=last trains all epochs, patience would stop early; set patience=null")
+        return self
+
     @property
     def fixed_epochs(self) -> str | None:
         """Why `optim.epochs` of a begun run may not change; None: it may."""
@@ -111,6 +141,7 @@ class FinetuneConfig(Section):
                 "store": self.data.store,
                 "task": self.task,
                 "single_label": self.single_label,
+                "keep_unlabelled": self.keep_unlabelled,
                 "train_folds": self.data.folds or (),
                 "val_folds": self.data.val_folds or (),
                 "test_folds": self.test_folds,

@@ -157,8 +157,9 @@ def fit(run: Run, config: FinetuneConfig, start: nn.Module, data: Labelled) -> P
     batches = TrainingBatches(store, train, spec, run.share_of(min(optim.batch_size, len(train))), **run.loading)
     optimizer = make_optimizer(model, optim, optim.layer_decay)
     schedule = make_schedule(optimizer, optim, batches.steps)
-    predict = partial(predict_store, model, store, leads=leads, num_crops=config.num_crops, device=run.device)
-    best = Best()
+    pooled = partial(predict_store, pool=config.pool, softmax=config.single_label, num_crops=config.num_crops)
+    predict = partial(pooled, model, store, leads=leads, device=run.device)
+    best = Best(config.keep == "last")
     run.resume(model, optimizer=optimizer, best=best)
 
     for epoch in run.epochs(optim.epochs, batches.steps, batches):
@@ -189,9 +190,16 @@ def fit(run: Run, config: FinetuneConfig, start: nn.Module, data: Labelled) -> P
     best.restore(run, model)
     if run.is_main:
         plot_log(run.out / "figures" / "training.png", run.out / "log.jsonl", CURVES)
-    scores = [torch.from_numpy(predict(rows, dtype=run.amp_dtype)) for rows in (val, test)]
-    val_scores, test_scores = ((s.softmax(1) if config.single_label else s.sigmoid()).numpy() for s in scores)
+    val_scores, test_scores = (to_probabilities(predict(rows, dtype=run.amp_dtype), config) for rows in (val, test))
     return val_scores, test_scores
+
+
+def to_probabilities(outputs: np.ndarray, config: FinetuneConfig) -> np.ndarray:
+    """Probabilities `[n, C]` of pooled outputs, which are logits where logits are pooled."""
+    if config.pool != "mean_logits":
+        return outputs
+    logits = torch.from_numpy(outputs)
+    return (logits.softmax(1) if config.single_label else logits.sigmoid()).numpy()
 
 
 def augment(

@@ -155,7 +155,7 @@ def _resampled(
                 computed[metric.compute] = metric.compute(labels, given, weights)
             values = computed[metric.compute]
             result[name] = average_classes(values, labels, weights, metric.average, kept[name])
-            if metric.average != "records":
+            if metric.average != "records" and not metric.every:
                 result |= {f"{name.rpartition('_')[0]}/{class_names[c]}": values[:, c] for c in kept[name]}
         return result
 
@@ -180,7 +180,10 @@ def _left_out_by_metric(
     _check_names(metrics, len(given) == len(thresholds))
     plain = find_left_out(labels, class_names, min_positives)
     tuned = find_left_out(labels, class_names, min_positives, *given) if given else plain
-    return {name: tuned if METRICS[name].takes_decisions else plain for name in metrics}
+    every = find_left_out(labels, class_names, 1)
+    return {
+        name: tuned if METRICS[name].takes_decisions else every if METRICS[name].every else plain for name in metrics
+    }
 
 
 def _attach(intervals: dict[str, Interval], left_out: Mapping[str, dict[str, str]]) -> dict[str, Interval]:
@@ -209,7 +212,8 @@ def score_all(
         class_names: `C` names.
         metrics: names in `METRICS`; an average also gives `auroc/<class>` and so on of each class that takes part.
         thresholds: `[C]` from `choose_thresholds` on validation; needed by the metrics of decisions.
-        min_positives: a class with fewer positives is listed in `left_out` and takes no part in the average.
+        min_positives: a class with fewer positives is listed in `left_out` and takes no part in the average; but in that of
+            a metric of `every` class, which leaves out only those without a positive or without a negative.
 
     Returns:
         metric: value, low, high, n and, for averages that miss some class, left_out.

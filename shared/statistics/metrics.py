@@ -135,13 +135,13 @@ def sensitivity_at_specificity(labels: ArrayLike, scores: ArrayLike, weights: Ar
     Args and Returns as `auroc`.
     """
 
-    def sensitivity(tps: Array, fps: Array) -> Array:
+    def highest(tps: Array, fps: Array) -> Array:
         positives, negatives = tps[:, -1], fps[:, -1]
         allowed = negatives * (1 - SPECIFICITY) * (1 + 1e-12)  # 5 false of 100 stay allowed after rounding
         best = np.where(fps <= allowed[:, None], tps, 0.0).max(axis=1)
         return _divide(best, np.where(negatives > 0, positives, 0.0))
 
-    return _per_class(sensitivity, *check_inputs(labels, scores, weights))
+    return _per_class(highest, *check_inputs(labels, scores, weights))
 
 
 def calibration_error(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> Array:
@@ -179,12 +179,38 @@ def f1(labels: ArrayLike, decisions: ArrayLike, weights: ArrayLike | None = None
     Raises:
         ValueError: decisions other than 0 and 1.
     """
+    hits, called, positives, _ = _count_decisions(labels, decisions, weights)
+    return _divide(2 * hits, np.where(positives > 0, called + positives, 0.0))
+
+
+def sensitivity(labels: ArrayLike, decisions: ArrayLike, weights: ArrayLike | None = None) -> Array:
+    """Share of the positives that are called, per class; Args, Returns and Raises as `f1`."""
+    hits, _, positives, _ = _count_decisions(labels, decisions, weights)
+    return _divide(hits, positives)
+
+
+def specificity(labels: ArrayLike, decisions: ArrayLike, weights: ArrayLike | None = None) -> Array:
+    """Share of the negatives that are not called, per class; as `f1`, but NaN where a row holds no negative."""
+    hits, called, positives, total = _count_decisions(labels, decisions, weights)
+    return _divide(total - positives - (called - hits), total - positives)
+
+
+def positive_predictive_value(labels: ArrayLike, decisions: ArrayLike, weights: ArrayLike | None = None) -> Array:
+    """Share of the called that are positives, per class; as `f1`, but NaN where nothing is called."""
+    hits, called, _, _ = _count_decisions(labels, decisions, weights)
+    return _divide(hits, called)
+
+
+def _count_decisions(
+    labels: ArrayLike, decisions: ArrayLike, weights: ArrayLike | None
+) -> tuple[Array, Array, Array, Array]:
+    """Weights of the true positives, of the called, of the positives, each `[R, C]`, and of all, `[R, 1]`."""
     labels, decided, weights = check_inputs(labels, decisions, weights)
     if not np.isin(decided, (0, 1)).all():
-        raise ValueError("F1 was given scores; expected decisions 0 or 1. Use decide(scores, thresholds) first.")
+        raise ValueError("scores given; expected decisions 0 or 1. Use decide(scores, thresholds) first.")
     weights = weights.astype(np.float64)
     hits, called, positives = (weights @ x for x in (labels * decided, decided, labels.astype(np.float64)))
-    return _divide(2 * hits, np.where(positives > 0, called + positives, 0.0))
+    return hits, called, positives, weights.sum(axis=1, keepdims=True)
 
 
 def choose_thresholds(labels_val: ArrayLike, scores_val: ArrayLike) -> Array:
@@ -278,12 +304,14 @@ class Metric:
         average: how classes are averaged, see `average_classes`.
         takes_decisions: expects `decide(scores, thresholds)` in place of scores.
         recentre: resampling shifts the score itself, see `bootstrap.bootstrap_interval`.
+        every: averages every class that has a positive and a negative record, however few.
     """
 
     compute: Callable[[Any, Any, Any], Array]
     average: str
     takes_decisions: bool = False
     recentre: bool = False
+    every: bool = False
 
     def __call__(self, labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> Array:
         """Score every row of `weights`, `[R]`."""
@@ -293,11 +321,15 @@ class Metric:
 
 METRICS: dict[str, Metric] = {
     "auroc_macro": Metric(auroc, "macro"),
+    "auroc_all_macro": Metric(auroc, "macro", every=True),
     "auroc_weighted": Metric(auroc, "weighted"),
     "auprc_macro": Metric(auprc, "macro"),
     "auprc_weighted": Metric(auprc, "weighted"),
     "f1_macro": Metric(f1, "macro", takes_decisions=True),
     "f1_weighted": Metric(f1, "weighted", takes_decisions=True),
+    "sensitivity_macro": Metric(sensitivity, "macro", takes_decisions=True),
+    "specificity_macro": Metric(specificity, "macro", takes_decisions=True),
+    "ppv_macro": Metric(positive_predictive_value, "macro", takes_decisions=True),
     "sensitivity_at_95_macro": Metric(sensitivity_at_specificity, "macro"),
     "ece_macro": Metric(calibration_error, "macro", recentre=True),
     "accuracy": Metric(accuracy, "records"),

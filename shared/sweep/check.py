@@ -212,9 +212,9 @@ def find_validation(config: CommonSettings, measure: Measure, opened: dict[Any, 
         UserError: no store, no labels, no validation records, one patient, or no class that can be scored.
     """
     folds = {"train": config.train_folds, "val": config.val_folds, "test": config.test_folds}
-    key = (config.store, config.task, config.single_label, *folds.values())
+    key = (config.store, config.task, config.single_label, config.keep_unlabelled, *folds.values())
     if key not in opened:
-        opened[key] = open_labelled(config.store, config.task, config.single_label, folds)
+        opened[key] = open_labelled(config.store, config.task, config.single_label, folds, config.keep_unlabelled)
     data = opened[key]
     val = data.split.val
     Resamples(data.patients[val], 1)

@@ -14,7 +14,7 @@ from shared.data.loader import eval_batches
 from shared.data.transforms import Preprocess
 from shared.errors import UserError
 from shared.evaluation.context import Context, Protocol, Result
-from shared.evaluation.scoring import CLASSIFICATION, CLASSIFICATION_HEADLINES, score_predictions
+from shared.evaluation.scoring import CLASSIFICATION, CLASSIFICATION_HEADLINES, CLASSIFICATION_MAIN, score_predictions
 from shared.leads import subset_leads
 from shared.statistics.attentive import BATCH_SIZE, Tokens, fit_attentive_probe, predict_attentive
 from shared.statistics.metrics import Array
@@ -116,7 +116,7 @@ ATTENTIVE_PROBE = Protocol(
     AttentiveProbeSettings,
     "probe",
     CLASSIFICATION,
-    tuple(CLASSIFICATION),
+    CLASSIFICATION_MAIN,
     CLASSIFICATION_HEADLINES,
     validates=True,
 )

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from shared.config import Section
 from shared.evaluation.context import Context, Protocol, Result
-from shared.evaluation.scoring import CLASSIFICATION, CLASSIFICATION_HEADLINES, score_predictions
+from shared.evaluation.scoring import CLASSIFICATION, CLASSIFICATION_HEADLINES, CLASSIFICATION_MAIN, score_predictions
 from shared.statistics.knn import knn_scores
 
 
@@ -46,7 +46,7 @@ def _knn(context: Context, metric: str) -> Result:
     return score_predictions(context, predictions)
 
 
-KNN = Protocol(knn, KNNSettings, "knn", CLASSIFICATION, tuple(CLASSIFICATION), CLASSIFICATION_HEADLINES, validates=True)
+KNN = Protocol(knn, KNNSettings, "knn", CLASSIFICATION, CLASSIFICATION_MAIN, CLASSIFICATION_HEADLINES, validates=True)
 KNN_COSINE = Protocol(
-    knn_cosine, KNNSettings, "knn", CLASSIFICATION, tuple(CLASSIFICATION), CLASSIFICATION_HEADLINES, validates=True
+    knn_cosine, KNNSettings, "knn", CLASSIFICATION, CLASSIFICATION_MAIN, CLASSIFICATION_HEADLINES, validates=True
 )

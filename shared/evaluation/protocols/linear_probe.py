@@ -8,7 +8,7 @@ from pydantic import Field, PositiveFloat
 
 from shared.config import Section
 from shared.evaluation.context import Context, Protocol, Result
-from shared.evaluation.scoring import CLASSIFICATION, CLASSIFICATION_HEADLINES, score_predictions
+from shared.evaluation.scoring import CLASSIFICATION, CLASSIFICATION_HEADLINES, CLASSIFICATION_MAIN, score_predictions
 from shared.statistics.metrics import Array
 
 if TYPE_CHECKING:
@@ -23,6 +23,15 @@ class LinearProbeSettings(Section):
         min_length=1,
         description="strengths tried: mean loss + l2/2 |w|^2 on standardised features; validation chooses",
     )
+    c: tuple[PositiveFloat, ...] | None = Field(
+        None,
+        min_length=1,
+        description="in place of l2, of classes: inverse strengths as scikit-learn's C, l2 = 1/(training records x c)",
+    )
+
+    def strengths(self, num_records: int) -> tuple[float, ...]:
+        """The l2 values to try with so many training records."""
+        return self.l2 if self.c is None else tuple(1 / (num_records * c) for c in self.c)
 
 
 def linear_probe(context: Context) -> Result:
@@ -53,7 +62,7 @@ def fit_row(context: Context, embeddings: Array, train: Array) -> LinearProbe:
         labels[train],
         embeddings[val],
         labels[val],
-        context.config.settings(LinearProbeSettings).l2,
+        context.config.settings(LinearProbeSettings).strengths(len(train)),
         softmax=context.config.single_label,
         device=context.device,
     )
@@ -64,7 +73,7 @@ LINEAR_PROBE = Protocol(
     LinearProbeSettings,
     "probe",
     CLASSIFICATION,
-    tuple(CLASSIFICATION),
+    CLASSIFICATION_MAIN,
     CLASSIFICATION_HEADLINES,
     validates=True,
 )

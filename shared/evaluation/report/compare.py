@@ -19,9 +19,12 @@ import pandas as pd
 from shared.config import asks_for_help, entry_point, repo_path
 from shared.errors import UserError
 from shared.evaluation.context import RANDOM, Picture, Result
+from shared.evaluation.following import Followed
+from shared.evaluation.presets import PRESETS
 from shared.evaluation.protocols import PROTOCOLS
 from shared.evaluation.report.figures import draw_overview, draw_per_class, draw_predictions
 from shared.evaluation.report.page import Part, write_report
+from shared.evaluation.report.published import Entry, published_part, say_followed
 from shared.evaluation.report.tables import (
     heading,
     main_table,
@@ -36,7 +39,7 @@ from shared.plots.scores import plot_conditions
 from shared.statistics.bootstrap import Resamples, difference_all, score_all
 from shared.statistics.interval import Interval, Scores
 
-RESCORED = ("auroc_macro", "auroc_weighted", "auprc_macro", "sensitivity_at_95_macro", "ece_macro")
+RESCORED = ("auroc_macro", "auroc_all_macro", "auroc_weighted", "auprc_macro", "sensitivity_at_95_macro", "ece_macro")
 """Scored anew from the stored predictions; metrics of decisions and of clusters are taken as they were scored."""
 KEYS = ["source", "record", "segment", "patient"]
 
@@ -58,6 +61,20 @@ class Evaluated:
     def has_predictions(self, protocol: str) -> bool:
         """Whether the protocol predicted."""
         return any(column.startswith(f"{protocol}|") for column in self.predictions.columns)
+
+    @property
+    def followed(self) -> Followed | None:
+        """The preset that it followed; None too where an older or newer version of this project had another one."""
+        kept = self.summary.get("protocol")
+        if kept is None or kept["part"] not in getattr(PRESETS.get(kept["name"]), "parts", ()):
+            return None
+        return Followed(kept["name"], kept["part"], tuple(kept["deviations"]))
+
+    def entry(self) -> Entry:
+        """Its own row, for the published figures."""
+        scores = {protocol: self.metrics[protocol] for protocol in self.summary["protocols"]}
+        sources = sorted(self.predictions.source.unique())
+        return Entry(self.row, scores, self.followed, self.summary.get("weights"), sources, len(self.predictions))
 
     def rows(self) -> list[str]:
         """Names of the rows, the run's own first."""
@@ -89,6 +106,9 @@ def compare(runs: Sequence[Path], out: Path) -> Path:
         raise UserError("the runs share no protocol; evaluate them with the same `protocols`.")
     rescorer = Rescorer(first)
     results = lead_first({protocol: compare_protocol(protocol, evaluated, rescorer) for protocol in shared_protocols})
+    named = {e.followed.preset.headline if e.followed else None for e in evaluated}
+    for result in results.values():
+        result.headline = next(iter(named)) if len(named) == 1 else None
     out.mkdir(parents=True, exist_ok=True)
     scores_table(results).to_csv(out / "comparison.csv", index=False)
     (out / "comparison.md").write_text(to_markdown(results))
@@ -108,6 +128,8 @@ def compare(runs: Sequence[Path], out: Path) -> Path:
             "runs": "; ".join(f"{e.row}: {e.folder.parent.name}/{e.folder.name}" for e in evaluated),
             "test": f"{len(first.predictions)} records of {first.predictions.patient.nunique()} patients, the same for all rows",
             "intervals": f"95 %, {first.summary['resamples']} patient-level bootstrap draws, the same for all rows",
+            "protocol": "; ".join(f"{e.row}: {say_followed(e.followed)}" for e in evaluated if e.followed)
+            or say_followed(None),
         },
         notes=merge_notes((e.row, e.rows(), e.summary["notes"]) for e in evaluated),
         parts=comparison_parts(out / "figures", results, evaluated, rescorer.truth),
@@ -240,7 +262,9 @@ def comparison_parts(
         for file, caption in (("reconstruction", "reconstruction"), ("embeddings_tsne", "embeddings, t-SNE"))
         if (path := e.folder / "figures" / f"{file}.png").is_file()
     ]
-    return [*parts, Part("The runs", more=stored)]
+    summary = evaluated[0].summary
+    published = published_part([e.entry() for e in evaluated], summary["task"], summary.get("single_label", False))
+    return [*parts[:1], published, *parts[1:], Part("The runs", more=stored)]
 
 
 def main(argv: Sequence[str]) -> None:

@@ -12,7 +12,9 @@ from shared.evaluation.report.tables import protocol_title
 from shared.leads import LEADS
 from shared.plots.paper import plot_ecg
 
-NUM = 4
+NUM = 20
+OPEN = 4
+"""Shown at once; more are behind a click."""
 MOST_SCORES = 8
 """Classes named in a caption; of more, those with the highest scores."""
 

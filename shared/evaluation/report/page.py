@@ -13,7 +13,7 @@ from shared.evaluation.report.verdict import Verdict
 from shared.plots.pages import minus, page_template
 from shared.statistics.interval import Interval
 
-MOST_OPEN = 14
+MOST_OPEN = 18
 """Columns that a part shows at once; more are behind a click."""
 
 
@@ -29,6 +29,7 @@ class Part:
         more, more_tables: what is behind a click.
         figures_first: a figure before the tables.
         compact: a table that a telephone shows without scrolling: few columns.
+        open: shown at once, however many columns its tables have together.
     """
 
     title: str
@@ -39,6 +40,7 @@ class Part:
     more_tables: Sequence[Table] = ()
     figures_first: bool = False
     compact: bool = False
+    open: bool = False
 
     @property
     def anchor(self) -> str:
@@ -53,7 +55,7 @@ class Part:
     @property
     def is_wide(self) -> bool:
         """Whether the tables have more columns than are shown at once."""
-        return sum(len(table.columns) for table in self.tables) > MOST_OPEN
+        return not self.open and sum(len(table.columns) for table in self.tables) > MOST_OPEN
 
 
 def write_report(

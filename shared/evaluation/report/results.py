@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ import pandas as pd
 
 from shared.config import to_yaml
 from shared.evaluation.context import RANDOM, Context, Picture, Result
+from shared.evaluation.following import Followed
 from shared.evaluation.report.figures import draw_overview, draw_per_class, draw_predictions
-from shared.evaluation.report.mistakes import draw_mistakes
+from shared.evaluation.report.mistakes import OPEN, draw_mistakes
 from shared.evaluation.report.page import Part, write_report
+from shared.evaluation.report.published import Entry, published_part, say_followed
 from shared.evaluation.report.tables import (
     HEADLINES,
     Table,
@@ -22,6 +25,7 @@ from shared.evaluation.report.tables import (
     difference_columns,
     format_interval,
     heading,
+    headline,
     is_random,
     main_table,
     scores_table,
@@ -34,7 +38,12 @@ from shared.run_record import say_surroundings, surroundings
 
 
 def write_results(
-    context: Context, results: Mapping[str, Result], notes: Sequence[str], name: str, figures: Sequence[Picture] = ()
+    context: Context,
+    results: Mapping[str, Result],
+    notes: Sequence[str],
+    name: str,
+    figures: Sequence[Picture] = (),
+    protocol: Followed | None = None,
 ) -> Path:
     """Embeddings, predictions, summary, metrics, figures and the page of finished protocols, into the context's folder.
 
@@ -44,19 +53,22 @@ def write_results(
         notes: what a reader must know, before the protocols' own notes.
         name: the row that is evaluated.
         figures: further figures for the page, already written below the folder.
+        protocol: the preset that was followed.
 
     Returns:
         The path of `report.html`.
     """
     config, store, task, split, out = context.config, context.store, context.task, context.split, context.out
-    notes = [*task.notes, *notes]
+    notes = [*(protocol.notes if protocol else ()), *task.notes, *notes]
+    for result in results.values():
+        result.headline = protocol.preset.headline if protocol else None
     for result in results.values():
         notes += [note for note in result.notes if note not in notes]
     (out / "figures").mkdir(parents=True, exist_ok=True)
     if context.rows:
         write_embeddings(context, name)
     write_predictions(context, results)
-    write_summary(context, results, notes, name)
+    write_summary(context, results, notes, name, protocol)
     write_metrics(out / "metrics.json", results, name)
     validated = {protocol: Result(result.validation) for protocol, result in results.items() if result.validation}
     write_metrics(out / VALIDATION_FILE, validated, name)
@@ -64,6 +76,7 @@ def write_results(
     scores_table(results).to_csv(out / "metrics.csv", index=False)
     verdict = single_verdict(lead_first(results), name)
     parts = report_parts(context, results, name, figures)
+    parts.insert(1, published_part([Entry.of(context, name, results, protocol)], task.name, config.single_label))
     (out / "config.yaml").write_text(to_yaml(config))
     page = write_report(
         out / "report.html",
@@ -72,6 +85,7 @@ def write_results(
         facts={
             "store": f"{store.path.name}: {len(store)} records at {store.fs:g} Hz, fingerprint {store.fingerprint[:12]}",
             "task": f"{task.name}: {', '.join(task.classes[:12])}{' …' if len(task.classes) > 12 else ''}",
+            "protocol": say_followed(protocol),
             "records": f"{len(split.train)} train, {len(split.val)} validation, {len(split.test)} test; splits by patient",
             "intervals": f"95 %, {config.resamples} bootstrap draws of {context.resamples.num_patients} test patients",
             "made with": say_surroundings(surroundings(context.device)),
@@ -113,7 +127,9 @@ def write_predictions(context: Context, results: Mapping[str, Result]) -> None:
     table.to_parquet(context.out / "predictions.parquet", index=False)
 
 
-def write_summary(context: Context, results: Mapping[str, Result], notes: Sequence[str], name: str) -> None:
+def write_summary(
+    context: Context, results: Mapping[str, Result], notes: Sequence[str], name: str, protocol: Followed | None
+) -> None:
     """`summary.json`: what a comparison of runs needs to know."""
     config = context.config
     summary = {
@@ -121,6 +137,9 @@ def write_summary(context: Context, results: Mapping[str, Result], notes: Sequen
         "task": context.task.name,
         "classes": list(context.task.classes),
         "protocols": list(results),
+        "protocol": None if protocol is None else asdict(protocol),
+        "single_label": config.single_label,
+        "weights": None if config.encoder.weights is None else config.encoder.weights.name,
         "resamples": config.resamples,
         "seed": config.seed,
         "min_positives": config.min_positives,
@@ -187,7 +206,7 @@ def report_parts(context: Context, results: Mapping[str, Result], name: str, fig
     text = "Test records with the most confidently wrong score, one of each patient, as stored. Wrong labels show here too."
     parts += [
         Part("Per class", figures=[per_class] if per_class else []),
-        Part("Worst mistakes", figures=mistakes, text=text),
+        Part("Worst mistakes", figures=mistakes[:OPEN], text=text, more=mistakes[OPEN:]),
         Part("Embeddings", figures=draw_embeddings(context, results, name)),
         Part("The model", figures=figures),
     ]
@@ -250,7 +269,8 @@ def print_scores(results: Mapping[str, Result], notes: Sequence[str], verdict: V
     """The main scores in a few lines, and what follows from them."""
     for protocol, result in results.items():
         some = next(iter(result.scores.values()))
-        metrics = [m for m in HEADLINES if m in some] or [m for m in some if "_std@" not in m][:8]
+        named = dict.fromkeys([headline(protocol, result), *HEADLINES])
+        metrics = [m for m in named if m is not None and m in some] or [m for m in some if "_std@" not in m][:8]
         columns = [(f"{row:<16}", scores, "") for row, scores in result.scores.items()]
         columns += [(row, scores, "+") for row, scores in difference_columns(result).items()]
         for row, scores, sign in columns:

@@ -18,7 +18,7 @@ MAIN = tuple(dict.fromkeys(metric for protocol in PROTOCOLS.values() for metric 
 HEADLINES = tuple(dict.fromkeys(metric for protocol in PROTOCOLS.values() for metric in protocol.headlines))
 """What is printed of results that have some of them, and stands in the caption of a gain."""
 UNRANKED = frozenset(metric for protocol in PROTOCOLS.values() for metric in protocol.unranked)
-PER_CLASS = ("auroc", "auprc", "f1", "sensitivity_at_95", "ece")
+PER_CLASS = ("auroc", "auprc", "f1", "sensitivity", "specificity", "ppv", "sensitivity_at_95", "ece")
 """Groups of metrics that are one class's: `auroc/MI` is of the kind of `auroc_macro`."""
 MOST_COLUMNS = 4
 """Of the main table: what a telephone shows without scrolling."""
@@ -49,7 +49,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class Line:
-    """One line: `kind` is `run`, `random` (a random encoder) or `difference` (of two runs); only runs compete."""
+    """One line: `kind` is `run`, `random` (a random encoder), `difference` (of two runs) or `apart`; only runs compete.
+
+    A line apart is a published score of a model with other pretraining data, or of unknown ones.
+    """
 
     name: str
     kind: str
@@ -124,9 +127,11 @@ def main_table(results: Mapping[str, Result]) -> Table | None:
 
 
 def headline(protocol: str, result: Result) -> str | None:
-    """The metric that stands for a protocol: the first that it declares as a headline and that was scored."""
+    """The metric that stands for a protocol: a preset's, or the first that it declares as a headline and that was scored."""
     known = PROTOCOLS.get(protocol)
     scored = next(iter(result.scores.values()))
+    if result.headline in scored:
+        return result.headline
     return next((m for m in (HEADLINES if known is None else known.headlines) if m in scored), None)
 
 

@@ -85,3 +85,14 @@ def test_a_line_may_stand_twice_where_it_says_the_same(store: ECGStore, tmp_path
     assert task.usable.tolist() == [False, True, False, False, False, False]
     with pytest.raises(UserError, match="names r1 more than once, with other labels"):
         make_task(store, write(tmp_path / "mine.csv", "record,A\nr1,0\nr1,1\n"))
+
+
+def test_records_without_a_label_may_stay_as_negatives(tmp_path: Path) -> None:
+    store, _ = make_store(tmp_path / "store", num=6, kind=[["A"], [], ["B", "C"], [], ["A"], []])
+    dropped, kept = make_task(store, "kind"), make_task(store, "kind", keep_unlabelled=True)
+    assert dropped.usable.sum() == 3 and kept.usable.all() and (dropped.labels == kept.labels).all()
+    assert kept.notes == ("kind: 3 of 6 records have no label of it and are negatives",) and dropped.notes == ()
+    with pytest.raises(UserError, match="does not suit task 'kind': single_label=true wants one label of each"):
+        make_task(store, "kind", single_label=True, keep_unlabelled=True)
+    with pytest.raises(UserError, match="a CSV names its negatives"):
+        make_task(store, write(tmp_path / "mine.csv", "record,labels\nr1,A\n"), keep_unlabelled=True)

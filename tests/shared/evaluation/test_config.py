@@ -27,6 +27,7 @@ def test_keys_stand_where_they_stood() -> None:
     assert values["knn"] == {"k": 5, "temperature": 0.07}
     assert values["probe"] == {
         "l2": (1.0, 2.0),
+        "c": None,
         "attentive_epochs": 3,
         "attentive_steps": 1000,
         "attentive_lr": (1e-3, 3e-3, 1e-2, 3e-2),

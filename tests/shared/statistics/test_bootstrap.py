@@ -185,3 +185,18 @@ def test_bad_input_is_named():
 
 def test_undefined_scores_give_undefined_intervals():
     assert np.isnan(bootstrap_interval(np.array([0.5, np.nan, np.nan]), 3)["low"])
+
+
+def test_macro_auroc_over_every_class_is_that_over_those_with_both_answers():
+    labels, scores, patients = make_case(100, 1)
+    labels[:, 1] = 0
+    labels[[3, 50], 1] = 1  # two positives: too few for the usual average
+    wide = np.concatenate([labels, np.zeros((100, 1), int), np.ones((100, 1), int)], axis=1)
+    names, both = (*NAMES, "NEVER", "ALWAYS"), np.tile(scores, 2)[:, :5]
+    found = score_all(wide, both, Resamples(patients, 50), names, ("auroc_macro", "auroc_all_macro"))
+    each = [roc_auc_score(wide[:, c], both[:, c]) for c in range(3)]  # a naive loop over those that have both
+    assert found["auroc_all_macro"]["value"] == pytest.approx(np.mean(each), abs=1e-12)
+    assert found["auroc_macro"]["value"] == pytest.approx(np.mean([each[0], each[2]]), abs=1e-12)
+    assert set(found["auroc_all_macro"]["left_out"]) == {"NEVER", "ALWAYS"}
+    assert set(found["auroc_macro"]["left_out"]) == {NAMES[1], "NEVER", "ALWAYS"}
+    assert not any(name.startswith("auroc_all/") for name in found)

@@ -208,3 +208,22 @@ def test_scores_of_another_kind_are_refused():
         regression.mae([1.0, 2.0], [1.0])
     with pytest.raises(ValueError, match="predictions hold NaN or infinity in 1 of 2 rows"):
         regression.mae([1.0, 2.0], [1.0, np.nan])
+
+
+def test_decisions_equal_sklearn(case):
+    labels, scores, weights = case
+    decisions = metrics.decide(scores, [0.5, 0.6, 0.7, 0.4]).astype(int)
+
+    def specificity(y, called, sample_weight):
+        return reference.recall_score(1 - y, 1 - called, sample_weight=sample_weight)
+
+    theirs = (reference.recall_score, specificity, reference.precision_score)
+    ours = (metrics.sensitivity, metrics.specificity, metrics.positive_predictive_value)
+    for own, other in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(
+            own(labels, decisions, weights), expect(other, labels, decisions, weights), atol=1e-12
+        )
+    nothing = metrics.positive_predictive_value(labels, np.zeros_like(labels))
+    assert np.isnan(nothing).all() and (metrics.specificity(labels, np.zeros_like(labels)) == 1).all()
+    with pytest.raises(ValueError, match="expected decisions 0 or 1"):
+        metrics.sensitivity(labels, scores)

@@ -57,7 +57,8 @@ def test_a_yaml_without_program_is_refused_or_told_one(tmp_path: Path) -> None:
     assert all(point["program"] == told.program for point in told.points)  # the points are told as well
 
 
-def test_bad_sweeps(tmp_path: Path) -> None:
+def test_bad_sweeps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))  # a machine without Slurm
     cases = {
         "one config is expected, 0 given": ["optim.lr=1,2"],
         "one config is expected, 2 given": ["a.yaml", "b.yaml", "x=1,2"],
