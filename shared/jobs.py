@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import queue
 import shlex
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -33,34 +33,60 @@ def execute(command: Sequence[str], log: Path, gpu: str | None) -> bool:
         return subprocess.run(command, cwd=REPO_ROOT, env=env, stdout=file, stderr=subprocess.STDOUT).returncode == 0
 
 
-def run_jobs(jobs: Sequence[J], name: Callable[[J], str], run: Callable[[J, str | None], bool]) -> list[str]:
+def run_jobs(
+    jobs: Sequence[J],
+    name: Callable[[J], str],
+    run: Callable[[J, str | None], bool],
+    after: Callable[[J], str | None] = lambda _: None,
+) -> list[str]:
     """Run all jobs, one at a time on each GPU of `GPUS`, or one after the other; one that fails does not stop the others.
 
     Args:
-        jobs: in the order of their start.
-        name: of a job, in messages.
+        jobs: in the order of their start, each after the one that it waits for.
+        name: of a job, each its own.
         run: runs a job on a GPU (None: as it finds the machine); whether it ended well.
+        after: the name of the job whose end, good or bad, this one waits for.
 
     Returns:
-        The names of those that failed.
+        The names of those that failed, in the order of `jobs`.
     """
     gpus: list[str | None] = [*filter(None, os.environ.get("GPUS", "").split(","))] or [None]
-    free: queue.Queue[str | None] = queue.Queue()
-    for gpu in gpus:
-        free.put(gpu)
+    waiting, failed, changed = list(jobs), set[str](), threading.Condition()
+    unfinished = {name(job) for job in jobs}
 
-    def work(job: J) -> str | None:
-        gpu = free.get()
-        try:
-            return None if run(job, gpu) else name(job)
-        except OSError as error:  # one that cannot be started or logged does not stop the others
-            print(f"{name(job)}: FAILED, {error}", flush=True)
-            return name(job)
-        finally:
-            free.put(gpu)
+    def take() -> J | None:
+        with changed:
+            while waiting:
+                ready = next((job for job in waiting if after(job) not in unfinished), None)
+                if ready is not None:
+                    waiting.remove(ready)
+                    return ready
+                changed.wait()
+        return None
+
+    def work(gpu: str | None) -> None:
+        while (job := take()) is not None:
+            try:
+                if not run(job, gpu):
+                    failed.add(name(job))
+            except OSError as error:  # one that cannot be started or logged does not stop the others
+                print(f"{name(job)}: FAILED, {error}", flush=True)
+                failed.add(name(job))
+            except BaseException:
+                waiting.clear()
+                raise
+            finally:
+                with changed:
+                    unfinished.discard(name(job))
+                    changed.notify_all()
 
     with ThreadPoolExecutor(len(gpus)) as pool:
-        return [failed for failed in pool.map(work, jobs) if failed is not None]
+        try:
+            list(pool.map(work, gpus))
+        except BaseException:  # Ctrl-C reaches this thread: nothing more is started
+            waiting.clear()
+            raise
+    return [name(job) for job in jobs if name(job) in failed]
 
 
 def say_end(name: str, ok: bool, log: Path) -> None:

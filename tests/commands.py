@@ -14,6 +14,9 @@ from pathlib import Path
 from scripts.demo import parse, plan
 from shared.apply import ApplyConfig
 from shared.config import REPO_ROOT, Section, config_from_cli, load_config, repo_path
+from shared.evaluation.study.config import PROGRAM as STUDY
+from shared.evaluation.study.config import read_study
+from shared.evaluation.study.plan import plan_study
 from shared.programs import all_programs, program_of
 from shared.sweep.grid import parse as parse_sweep
 
@@ -26,6 +29,7 @@ SCHEMATIC = {
     "key=value": "",
     "run.sh CONFIG": "run.sh configs/st_mem/pretrain.yaml",
     "sweep.sh CONFIG": "sweep.sh configs/st_mem/pretrain.yaml",
+    "study.sh configs/studies/NAME.yaml": "study.sh configs/studies/triplet.yaml",
     "RUN/config.yaml": "configs/st_mem/pretrain.yaml",
     "RUN_OR_FILE": "runs/some",
     "RUN": "runs/some",
@@ -116,6 +120,10 @@ def check(argv: list[str]) -> str | None:
         for point in sweep.points:
             load_program(sweep.program, sweep.config, [f"{key}={value}" for key, value in point.items()])
         return sweep.config
+    if module == STUDY:
+        for path in some_yamls(STUDY) if paths == ["CONFIG"] else paths:
+            plan_study(path, read_study(path, settings))
+        return repo_path(paths[0]).relative_to(REPO_ROOT).as_posix() if paths != ["CONFIG"] else None
     if module == "shared.apply":
         config_from_cli(ApplyConfig, given)
         return None

@@ -222,9 +222,7 @@ def score_all(
     check_inputs(labels, scores, None)
     left_out = _left_out_by_metric(labels, class_names, min_positives, metrics, thresholds)
     values = _resampled(labels, scores, resamples, class_names, metrics, thresholds, left_out)
-    intervals = {
-        name: bootstrap_interval(v, len(labels), is_recentred(name), (0.0, 1.0)) for name, v in values.items()
-    }
+    intervals = {name: bootstrap_interval(v, len(labels), is_recentred(name), (0.0, 1.0)) for name, v in values.items()}
     return _attach(intervals, left_out)
 
 

@@ -28,7 +28,9 @@ def main(argv: Sequence[str]) -> None:
         config_from_cli(StudyConfig, argv, PROGRAM)
     paths = [arg for arg in argv if "=" not in arg]
     if len(paths) != 1:
-        raise UserError(f"one study is expected, {len(paths)} given. Usage: CONFIG [size=…] [seeds=0,1,2] [key=value …]")
+        raise UserError(
+            f"one study is expected, {len(paths)} given. Usage: CONFIG [size=…] [seeds=0,1,2] [key=value …]"
+        )
     config = read_study(paths[0], [arg for arg in argv if "=" in arg])
     study = plan_study(paths[0], config)
     with hold(study.out):

@@ -61,11 +61,16 @@ def check_study(study: Study) -> None:
         first, *others = wrong
         more = f" Refused as well: {', '.join(others)}." if others else ""
         raise UserError(f"row {first} cannot run, so nothing was started: {wrong[first]}{more}")
-    _check_hypotheses(study)
+    check_hypotheses(study)
     _check_records(study)
 
 
-def _check_hypotheses(study: Study) -> None:
+def check_hypotheses(study: Study) -> None:
+    """Refuse an unknown protocol, and a metric that one of a hypothesis's rows does not get.
+
+    Raises:
+        UserError: naming it and the nearest.
+    """
     config = study.config
     for protocol in config.evaluation.protocols:
         if protocol not in PROTOCOLS:
@@ -121,5 +126,3 @@ def describe_test(data: Labelled) -> str:
     rows = pd.util.hash_pandas_object(records, index=False).to_numpy(np.uint64)
     classes = "|".join(data.task.classes).encode()
     return hashlib.sha256(rows.tobytes() + np.packbits(data.labels[test] != 0).tobytes() + classes).hexdigest()[:16]
-
-

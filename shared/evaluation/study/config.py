@@ -64,12 +64,12 @@ class Size(Section):
 
     store: RepoPath | None = None
     prepare: str | None = None
-    prepare_with: Settings = {}
+    prepare_with: Settings = Field({})
     out: RepoPath | None = None
     seeds: tuple[int, ...] | None = None
     rows: dict[str, Settings] = Field({}, description="row → keys that differ; those of its `set` are added to it")
     train: Settings = Field({}, description="settings of all trainings that have these keys")
-    evaluation: Settings = {}
+    evaluation: Settings = Field({})
 
 
 class StudyConfig(Section):
@@ -77,7 +77,7 @@ class StudyConfig(Section):
 
     title: str = ""
     size: str = Field("demo", description="a key of `sizes`, where there are any")
-    sizes: dict[str, Size] = {}
+    sizes: dict[str, Size] = Field({}, description="what differs at each size; `size` chooses")
     out: RepoPath | None = Field(None, description="folder of the runs and the page; null: runs/studies/NAME/SIZE")
     store: RepoPath | None = Field(None, description="the records of all rows")
     prepare: str | None = Field(None, description="YAML that prepares the store where it is not there yet")

@@ -28,7 +28,7 @@ FINETUNE = "finetune"
 CLUSTERS = "clusters"
 OF_PREDICTIONS = tuple(m for m, metric in METRICS.items() if not metric.takes_decisions)
 SHOWN_OF_PREDICTIONS = ("auroc_macro", "auprc_macro")
-SHOWN_OF_CLUSTERS = ("labels/silhouette", "labels/davies_bouldin", "kmeans/nmi")
+SHOWN_OF_CLUSTERS = ("labels/silhouette", "labels/davies_bouldin", "labels/calinski_harabasz", "kmeans/nmi")
 """What the tables show without being asked; what a hypothesis names is added."""
 KEYS = ["source", "record", "segment", "patient"]
 
@@ -147,9 +147,7 @@ def values_of(
         else:
             scores = scored.scores_of(protocol, row)
             values = (
-                {}
-                if scores is None
-                else resample_all(labels, scores, resamples, scored.classes, wanted, min_positives)
+                {} if scores is None else resample_all(labels, scores, resamples, scored.classes, wanted, min_positives)
             )
         found |= {f"{protocol}/{metric}": values[metric] for metric in wanted if metric in values}
     return found

@@ -35,7 +35,9 @@ def conclude(study: Study, missing: Mapping[str, str]) -> Path | None:
     scores, differences = score_table(found), difference_table(study, found)
     long_table(study, found).to_csv(study.out / "study.csv", index=False)
     markdown = write_markdown(study, found, scores, differences)
-    latex = scores.rename(columns=_plain).to_latex(escape=True, index=False, column_format="l" + "r" * (scores.shape[1] - 1))
+    latex = scores.rename(columns=_plain).to_latex(
+        escape=True, index=False, column_format="l" + "r" * (scores.shape[1] - 1)
+    )
     (study.out / "study.tex").write_text(latex)
     page = write_page(study, found, scores, differences)
     print(f"\n{markdown}\nreport: {page}")
@@ -105,12 +107,12 @@ def method(study: Study, found: Found) -> str:
     """How the numbers were made, in words."""
     config = study.config
     return (
-        f"Mean ± standard deviation over seeds ({', '.join(map(str, config.seeds))}), with a 95 % interval over test patients and "
-        f"seeds: {config.draws} draws of a hierarchical bootstrap, in which the {found.num_patients} patients of the "
-        f"{found.num_records} test records are drawn with replacement, the same for all rows, and the mean over seeds from the t "
-        f"distribution of the seeds' spread. Differences are paired: same seeds, same draws of patients. p-values are two-sided, from "
-        f"the same draws, and adjusted by Holm over the {len(found.conclusions)} hypotheses, which the YAML declared before the run; "
-        "intervals are not adjusted."
+        f"Mean ± standard deviation over seeds ({', '.join(map(str, config.seeds))}), with a 95 % interval over test patients "
+        f"and seeds: {config.draws} draws of a hierarchical bootstrap, in which the {found.num_patients} patients of the "
+        f"{found.num_records} test records are drawn with replacement, the same for all rows, and the mean over seeds from the "
+        "t distribution of the seeds' spread. Differences are paired: same seeds, same draws of patients. p-values are "
+        f"two-sided, from the same draws, and adjusted by Holm over the {len(found.conclusions)} hypotheses, which the YAML "
+        "declared before the run; intervals are not adjusted."
     )
 
 
@@ -123,7 +125,17 @@ def summary(found: Found) -> str:
 
 def write_markdown(study: Study, found: Found, scores: pd.DataFrame, differences: pd.DataFrame) -> str:
     """`study.md`; returns its text."""
-    parts = [f"# {title_of(study)}", "", summary(found), "", *_markdown(scores), "", *_markdown(differences), "", method(study, found)]
+    parts = [
+        f"# {title_of(study)}",
+        "",
+        summary(found),
+        "",
+        *_markdown(scores),
+        "",
+        *_markdown(differences),
+        "",
+        method(study, found),
+    ]
     if found.conclusions:
         parts += ["", *_markdown(hypothesis_table(found)), "", *(f"* {c.sentence}" for c in found.conclusions)]
     parts += ["", *(f"* {problem}" for problem in found.problems)] if found.problems else []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -89,16 +89,6 @@ class Study:
         of = self.config.rows[row].of
         return self.jobs[row, seed] if of is None else self.job_of(of, seed)
 
-    def stages(self) -> Iterator[list[Job]]:
-        """Jobs that need nothing of one another, then those that start from them, and so on."""
-        done: set[tuple[str, int]] = set()
-        left = list(self.jobs.values())
-        while left:
-            ready = [job for job in left if job.after is None or (job.after.row, job.after.seed) in done]
-            yield ready
-            done |= {(job.row, job.seed) for job in ready}
-            left = [job for job in left if job not in ready]
-
 
 def plan_study(path: str, config: StudyConfig) -> Study:
     """Resolve every row with every seed.
@@ -111,7 +101,9 @@ def plan_study(path: str, config: StudyConfig) -> Study:
     out = config.out or REPO_ROOT / "runs" / "studies" / name / size
     folders = {row: _folder_name(row) for row in config.rows}
     if len(set(folders.values())) < len(folders):
-        raise UserError(f"two rows of {path} would have one folder: {', '.join(folders.values())}. Name them otherwise.")
+        raise UserError(
+            f"two rows of {path} would have one folder: {', '.join(folders.values())}. Name them otherwise."
+        )
     jobs: dict[tuple[str, int], Job] = {}
     for row in _in_order(config.rows):
         for seed in config.seeds:
@@ -143,16 +135,16 @@ def _in_order(rows: Mapping[str, Row]) -> list[str]:
     return order
 
 
-def _plan_job(
-    config: StudyConfig, name: str, seed: int, folder: Path, jobs: Mapping[tuple[str, int], Job]
-) -> Job:
+def _plan_job(config: StudyConfig, name: str, seed: int, folder: Path, jobs: Mapping[tuple[str, int], Job]) -> Job:
     row = config.rows[name]
     assert row.config is not None
     program = program_of(row.config)
     package = program.partition(".")[0]
     scorer = f"{package}.evaluate"
     if scorer not in programs_of(package):
-        raise UserError(f"{row.config} is for {program}: a study compares scores, and there is no {scorer} to give them.")
+        raise UserError(
+            f"{row.config} is for {program}: a study compares scores, and there is no {scorer} to give them."
+        )
     after = None if row.after is None else jobs[row.after, seed]
     start = {} if after is None else {row.start: str(after.folder)}
     kind = find_program(program).config_class()
@@ -192,7 +184,9 @@ def _training_settings(config: StudyConfig, kind: type[Section], folder: Path, s
         "evaluate": None,  # all rows are evaluated alike, afterwards
         **config.train,
     }
-    if issubclass(kind, FinetuneConfig):  # what it trains on is what it is tested on; others may learn from other records
+    if issubclass(
+        kind, FinetuneConfig
+    ):  # what it trains on is what it is tested on; others may learn from other records
         settings["single_label"] = common.single_label
     known = set(known_keys(kind))
     return {key: value for key, value in settings.items() if key in known}

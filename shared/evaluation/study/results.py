@@ -152,7 +152,9 @@ def _minus(a: Values, b: Values) -> Values:
     return {seed: {m: v - b[seed][m] for m, v in a[seed].items() if m in b[seed]} for seed in a if seed in b}
 
 
-def _over_seeds(of_seed: Values, measures: Sequence[str], n: int, seed: int, difference: bool) -> dict[str, SeededScore]:
+def _over_seeds(
+    of_seed: Values, measures: Sequence[str], n: int, seed: int, difference: bool
+) -> dict[str, SeededScore]:
     """Measure → score over seeds."""
     scores = {}
     for measure in measures:

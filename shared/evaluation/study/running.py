@@ -39,20 +39,24 @@ def run_study(study: Study) -> dict[str, str]:
     assert study.config.store is not None
     store = ECGStore(study.config.store).fingerprint
     missing: dict[str, str] = {}
-    for stage in study.stages():
-        waiting = []
-        for job in stage:
-            if is_done(job, store):
-                print(f"{job.name}: done before", flush=True)
-            elif job.after is not None and job.after.name in missing:
-                missing[job.name] = f"not run: {job.after.name} has no run to start from"
-                print(f"{job.name}: {missing[job.name]}", flush=True)
-            else:
-                waiting.append(job)
-        failed = run_jobs(waiting, lambda job: job.name, lambda job, gpu: run_job(study, job, store, gpu))
-        by_name = {job.name: job for job in waiting}
-        missing |= {name: f"failed, see {log_of(study, by_name[name])}" for name in failed}
-    return missing
+
+    def run(job: Job, gpu: str | None) -> bool:
+        if is_done(job, store):
+            print(f"{job.name}: done before", flush=True)
+            return True
+        if job.after is not None and job.after.name in missing:
+            missing[job.name] = f"not run, {job.after.name} has no run to start from"
+            print(f"{job.name}: {missing[job.name]}", flush=True)
+            return False
+        missing[job.name] = f"failed, see {log_of(study, job)}"  # until it has ended well
+        if not run_job(study, job, store, gpu):
+            return False
+        del missing[job.name]
+        return True
+
+    jobs = list(study.jobs.values())
+    run_jobs(jobs, lambda job: job.name, run, lambda job: None if job.after is None else job.after.name)
+    return {job.name: missing[job.name] for job in jobs if job.name in missing}
 
 
 def run_job(study: Study, job: Job, store: str, gpu: str | None) -> bool:
@@ -88,5 +92,3 @@ def is_done(job: Job, store: str) -> bool:
 def log_of(study: Study, job: Job) -> Path:
     """Where the output of a job goes."""
     return study.out / "logs" / f"{job.folder.parent.name}-{job.folder.name}.txt"
-
-

@@ -50,7 +50,10 @@ def test_study_finds_what_is_there_and_says_what_it_cannot_tell(
     page, text = (out / "report.html").read_text(), (out / "study.md").read_text()
     last = page.rstrip().split("Conclusions</h2>")[1]
     assert last.count("<li") == 3 and last.rstrip().endswith("</html>")
-    assert "lead V1 has a higher kNN AUROC macro than lead I: confirmed" in last and "would decide it with 80 % power" in last
+    assert (
+        "lead V1 has a higher kNN AUROC macro than lead I: confirmed" in last
+        and "would decide it with 80 % power" in last
+    )
     assert "No number of test records" in last
     for said in (page, text):
         assert "hierarchical bootstrap" in said and "Holm over the 3 hypotheses" in said
@@ -154,7 +157,13 @@ def test_pretraining_then_triplet_then_evaluation(
         },
         hypotheses=[{"row": "tuned"}, {"row": "where it started"}, {"row": "plain", "than": "chance"}],
         train={"optim.lr": 1e-3, "head.dim": 8},
-        evaluation={"task": "superclass", "protocols": ["knn", "clusters"], "min_positives": 1, "resamples": 20, "set": {"knn.k": 5}},
+        evaluation={
+            "task": "superclass",
+            "protocols": ["knn", "clusters"],
+            "min_positives": 1,
+            "resamples": 20,
+            "set": {"knn.k": 5},
+        },
     )  # fmt: skip
     assert finish(path) == 0
     out = tmp_path / "study"
