@@ -17,7 +17,7 @@ from shared.evaluation.study.check import check_study
 from shared.evaluation.study.config import PROGRAM, StudyConfig, read_study
 from shared.evaluation.study.page import conclude
 from shared.evaluation.study.plan import plan_study
-from shared.evaluation.study.running import prepare_store, run_study
+from shared.evaluation.study.running import declare, prepare_store, run_study
 from shared.files import hold
 
 
@@ -37,8 +37,9 @@ def main(argv: Sequence[str]) -> None:
         study.out.mkdir(parents=True, exist_ok=True)
         prepare_store(config, study.out)
         check_study(study)
+        notes = declare(study)
         missing = run_study(study)
-        page = conclude(study, missing)
+        page = conclude(study, missing, notes)
     raise SystemExit(0 if page is not None and not missing else 1)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,14 +21,15 @@ from shared.statistics.hierarchical import SeededScore
 from shared.statistics.interval import Interval
 
 
-def conclude(study: Study, missing: Mapping[str, str]) -> Path | None:
+def conclude(study: Study, missing: Mapping[str, str], notes: Sequence[str] = ()) -> Path | None:
     """Write the tables and the page, and print what they say; None where no row has scores.
 
     Args:
         study: its jobs have run.
         missing: name of each job without scores to the reason.
+        notes: what a reader must know beside it.
     """
-    found = collect(study, missing)
+    found = collect(study, missing, notes)
     if found is None:
         print("no row has scores: no table\n" + "\n".join(f"{name}: {why}" for name, why in missing.items()))
         return None

@@ -65,12 +65,13 @@ class Found:
     problems: list[str]
 
 
-def collect(study: Study, missing: Mapping[str, str]) -> Found | None:
+def collect(study: Study, missing: Mapping[str, str], notes: Sequence[str] = ()) -> Found | None:
     """Score what was evaluated; None where nothing was.
 
     Args:
         study: its jobs have run.
         missing: name of each job without scores to the reason.
+        notes: further problems, which come first.
 
     Raises:
         UserError: rows that were tested on different records.
@@ -88,7 +89,7 @@ def collect(study: Study, missing: Mapping[str, str]) -> Found | None:
             )
     protocols = list(dict.fromkeys(p for job in study.jobs.values() for p in job.scored.protocols))
     measures = shown_measures(protocols, [h.metric for h in config.hypotheses])
-    problems = [f"{name} has no scores: {why}" for name, why in missing.items()]
+    problems = [*notes, *(f"{name} has no scores: {why}" for name, why in missing.items())]
     values = _values(study, scored, measures, problems)
     measures = [m for m in measures if any(m in found for row in values.values() for found in row.values())]
     n, seed, base = len(first.test), config.seed, values.get(config.baseline, {})

@@ -13,6 +13,8 @@ from shared.jobs import execute, python, run_jobs, say_end
 
 DONE = "study.json"
 """In a run folder: what its numbers follow from, written when it is trained and evaluated."""
+DECLARED = "declared.json"
+"""In the study's folder: its hypotheses as they were when it began."""
 
 
 def prepare_store(config: StudyConfig, out: Path) -> None:
@@ -32,6 +34,29 @@ def prepare_store(config: StudyConfig, out: Path) -> None:
     if not execute([*python("shared.data.prepare"), config.prepare, *settings], log, None):
         said = log.read_text(errors="replace").strip().splitlines()[-1:]
         raise UserError(f"{config.store} could not be prepared, see {log}: {''.join(said)}")
+
+
+def declare(study: Study) -> list[str]:
+    """Write down the hypotheses before anything runs; of a study that had begun, say which came later.
+
+    Returns:
+        A sentence, where some were not declared then: their p-values may follow from having seen the others.
+    """
+    path = study.out / DECLARED
+    baseline = study.config.baseline
+    now = [{**h.model_dump(), "than": h.than or baseline} for h in study.config.hypotheses]
+    if not path.is_file():
+        partial = path.with_name(f".{DECLARED}.partial")
+        partial.write_text(json.dumps(now, indent=1))
+        partial.replace(path)
+        return []
+    before = json.loads(path.read_text())
+    later = [f"{h['row']} {h['direction']} than {h['than']} by {h['metric']}" for h in now if h not in before]
+    dropped = sum(h not in now for h in before)
+    said = f"Declared after the study had begun: {'; '.join(later)}." if later else ""
+    if dropped:
+        said += f"{' ' if said else ''}{dropped} of {len(before)} hypotheses declared at its beginning were taken out."
+    return [said] if said else []
 
 
 def run_study(study: Study) -> dict[str, str]:

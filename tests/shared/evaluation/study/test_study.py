@@ -122,6 +122,18 @@ def test_a_row_that_fails_stops_no_other_and_is_named(
     assert claim.verdict == "confirmed" and claim.seeds == 1  # paired over the seeds of both
 
 
+def test_hypotheses_that_come_later_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_in_process(monkeypatch)
+    path, out = write_study(tmp_path, **{**FEW, "seeds": [0]}), tmp_path / "study"
+    assert finish(path) == 0
+    assert "after the study had begun" not in (out / "report.html").read_text()
+    assert finish(path, "hypotheses=[{row: lead V1, metric: knn/auprc_macro}]") == 0
+    page = (out / "report.html").read_text()
+    assert "Declared after the study had begun: lead V1 higher than lead I by knn/auprc_macro." in page
+    assert "1 of 1 hypotheses declared at its beginning were taken out." in page
+    assert finish(path) == 0 and "after the study had begun" not in (out / "report.html").read_text()
+
+
 def test_all_rows_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     run_in_process(monkeypatch)
     monkeypatch.setattr(shared.evaluation.study.running, "execute", lambda _c, log, _g: log.write_text("broken\n") < 0)
