@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -107,13 +108,16 @@ def long_table(study: Study, found: Found) -> pd.DataFrame:
 def method(study: Study, found: Found) -> str:
     """How the numbers were made, in words."""
     config = study.config
+    num = len(found.conclusions)
+    hypotheses = "the one hypothesis" if num == 1 else f"the {num} hypotheses"
+    alone = " With one seed the intervals say nothing of other trainings." if len(config.seeds) == 1 else ""
     return (
         f"Mean ± standard deviation over seeds ({', '.join(map(str, config.seeds))}), with a 95 % interval over test patients "
         f"and seeds: {config.draws} draws of a hierarchical bootstrap, in which the {found.num_patients} patients of the "
         f"{found.num_records} test records are drawn with replacement, the same for all rows, and the mean over seeds from the "
         "t distribution of the seeds' spread. Differences are paired: same seeds, same draws of patients. p-values are "
-        f"two-sided, from the same draws, and adjusted by Holm over the {len(found.conclusions)} hypotheses, which the YAML "
-        "declared before the run; intervals are not adjusted."
+        f"two-sided, from the same draws, and adjusted by Holm over {hypotheses} that the YAML declares; intervals are not "
+        f"adjusted.{alone}"
     )
 
 
@@ -121,7 +125,8 @@ def summary(found: Found) -> str:
     """How many hypotheses came out how."""
     verdicts = [c.verdict for c in found.conclusions]
     counts = [f"{verdicts.count(v)} {v}" for v in ("confirmed", "refuted", "undecided", MISSING) if v in verdicts]
-    return f"{len(verdicts)} hypotheses: {', '.join(counts)}." if verdicts else "No hypothesis was declared."
+    num = "One hypothesis" if len(verdicts) == 1 else f"{len(verdicts)} hypotheses"
+    return f"{num}: {', '.join(counts)}." if verdicts else "No hypothesis was declared."
 
 
 def write_markdown(study: Study, found: Found, scores: pd.DataFrame, differences: pd.DataFrame) -> str:
@@ -160,9 +165,10 @@ def title_of(study: Study) -> str:
 def write_page(study: Study, found: Found, scores: pd.DataFrame, differences: pd.DataFrame) -> Path:
     """`report.html`: conclusions in short, a figure, the tables, how they were made, and a sentence for each hypothesis."""
     first, base = found.measures[0], study.config.baseline
+    value = found.scores[base][first].value if first in found.scores.get(base, {}) else None
     figures = [
-        draw(study, "scores", found.scores, first, measure_title(first)),
-        draw(study, "differences", found.differences, first, f"{measure_title(first)} − {base}"),
+        draw(study, "scores", found.scores, first, measure_title(first), value),
+        draw(study, "differences", found.differences, first, f"{measure_title(first)} − {base}", 0.0),
     ]
     environment = Environment(
         loader=PackageLoader("shared.evaluation.study", "."),
@@ -171,6 +177,7 @@ def write_page(study: Study, found: Found, scores: pd.DataFrame, differences: pd
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["minus"] = lambda text: re.sub(r"(?<![^\s\[(])-(?=\d)", "−", text)
     text = environment.get_template("study.html.jinja").render(
         title=title_of(study),
         summary=summary(found),
@@ -189,14 +196,28 @@ def write_page(study: Study, found: Found, scores: pd.DataFrame, differences: pd
     return path
 
 
-def _cells(table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
-    return list(table.columns), [[str(cell) for cell in row] for row in table.itertuples(index=False)]
+Cell = tuple[str, str]
+"""A cell's text, and the interval that stands below it."""
+
+
+def _cells(table: pd.DataFrame) -> tuple[list[str], list[list[Cell]]]:
+    """The heads, and lines of cells."""
+    lines = [[str(cell).partition(" [") for cell in row] for row in table.itertuples(index=False)]
+    return list(table.columns), [[(text, f"{mark.strip()}{rest}") for text, mark, rest in line] for line in lines]
 
 
 def draw(
-    study: Study, name: str, table: Mapping[str, Mapping[str, SeededScore]], measure: str, title: str
+    study: Study,
+    name: str,
+    table: Mapping[str, Mapping[str, SeededScore]],
+    measure: str,
+    title: str,
+    reference: float | None,
 ) -> tuple[str, str] | None:
-    """A picture of one measure of all rows, as the address of its own content, and its caption; None without values."""
+    """A picture of one measure of all rows, as the address of its own content, and its caption; None without values.
+
+    `reference` is the baseline's, beside which the others lie.
+    """
     shown: list[tuple[str, Interval]] = [
         (row, {"value": s.value, "low": s.low, "high": s.high, "n": s.n})
         for row, of_row in table.items()
@@ -205,6 +226,6 @@ def draw(
     if not shown:
         return None
     path = study.out / "figures" / f"{name}.png"
-    plot_ranks(path, shown, title)
+    plot_ranks(path, shown, title, reference)
     content = base64.b64encode(path.read_bytes()).decode()
     return f"data:image/png;base64,{content}", f"{title}: mean over seeds, 95 % interval over patients and seeds."

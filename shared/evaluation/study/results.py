@@ -180,12 +180,12 @@ def _conclude(study: Study, values: Mapping[str, Values], n: int) -> list[Conclu
         differences.append(_over_seeds(pair, [claim.metric], n, config.seed, True).get(claim.metric))
     adjusted = holm([float("nan") if d is None else d.p for d in differences])
     return [
-        _judge(claim.model_copy(update={"than": claim.than or config.baseline}), difference, p, len(adjusted))
+        _judge(claim.model_copy(update={"than": claim.than or config.baseline}), difference, p)
         for claim, difference, p in zip(config.hypotheses, differences, adjusted, strict=True)
     ]
 
 
-def _judge(claim: Hypothesis, difference: SeededScore | None, p: float, num: int) -> Conclusion:
+def _judge(claim: Hypothesis, difference: SeededScore | None, p: float) -> Conclusion:
     text = f"{claim.row} has a {claim.direction} {measure_title(claim.metric)} than {claim.than}"
     if difference is None or np.isnan(p):
         return Conclusion(claim, difference, p, MISSING, f"{text}: {MISSING}, one of the two has no such score.")
@@ -197,8 +197,8 @@ def _judge(claim: Hypothesis, difference: SeededScore | None, p: float, num: int
         difference,
         p,
         verdict,
-        f"{text}: {verdict}, {format_score(difference, '+')} over {seeds}, p = {format_p(p)} after Holm over {num} "
-        f"hypotheses. {_say_needed(difference)}",
+        f"{text}: {verdict}, {format_score(difference, '+')} over {seeds}, p = {format_p(p)} after Holm. "
+        f"{_say_needed(difference)}",
     )
 
 

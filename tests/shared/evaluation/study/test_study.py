@@ -56,7 +56,7 @@ def test_study_finds_what_is_there_and_says_what_it_cannot_tell(
     )
     assert "No number of test records" in last
     for said in (page, text):
-        assert "hierarchical bootstrap" in said and "Holm over the 3 hypotheses" in said
+        assert "hierarchical bootstrap" in said and "by Holm over the 3 hypotheses" in said
         assert "random encoder" in said  # of the outside encoder, in every table
     assert "3 hypotheses: 1 confirmed, 1 refuted, 1 undecided." in capsys.readouterr().out
     latex = (out / "study.tex").read_text()
