@@ -31,8 +31,9 @@ def main(argv: Sequence[str]) -> None:
         raise UserError(
             f"one study is expected, {len(paths)} given. Usage: CONFIG [size=…] [seeds=0,1,2] [key=value …]"
         )
-    config = read_study(paths[0], [arg for arg in argv if "=" in arg])
-    study = plan_study(paths[0], config)
+    overrides = [arg for arg in argv if "=" in arg]
+    config = read_study(paths[0], overrides)
+    study = plan_study(paths[0], config, overrides)
     with hold(study.out):
         study.out.mkdir(parents=True, exist_ok=True)
         prepare_store(config, study.out)

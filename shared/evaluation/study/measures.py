@@ -121,6 +121,8 @@ class Scored:
 
     def embeddings_of(self, row: str) -> Array | None:
         """Test embeddings `[n, D]` of a row; None where they are not stored, or not certainly this row's."""
+        if not (self.folder / "embeddings.parquet").is_file():  # fine-tuning stores none
+            return None
         test = (self.records.split == "test").to_numpy()
         if row == self.name:
             columns = [c for c in self.records.columns if re.fullmatch(r"e\d{4,}", c)]

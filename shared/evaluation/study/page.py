@@ -188,7 +188,7 @@ def write_page(study: Study, found: Found, scores: pd.DataFrame, differences: pd
         hypotheses=_cells(hypothesis_table(found)),
         conclusions=[(c.verdict.replace(" ", "-"), c.sentence) for c in found.conclusions],
         made=say_surroundings(surroundings(torch.device("cpu"))),
-        command=f"bash scripts/study.sh {study.path}" + (f" size={study.config.size}" if study.config.sizes else ""),
+        command=study.command,
         config=to_yaml(study.config),
     )
     path = study.out / "report.html"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+import shlex
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -76,6 +77,7 @@ class Study:
         config: at its size.
         out: folder of the runs and the page.
         jobs: `(row, seed)` to its job, those that others start from first; rows that stand in another's evaluation have none.
+        overrides: `key=value` that it was read with.
     """
 
     name: str
@@ -83,6 +85,14 @@ class Study:
     config: StudyConfig
     out: Path
     jobs: dict[tuple[str, int], Job]
+    overrides: tuple[str, ...] = ()
+
+    @property
+    def command(self) -> str:
+        """What runs it again."""
+        path = Path(self.path).resolve()
+        shown = path.relative_to(REPO_ROOT) if path.is_relative_to(REPO_ROOT) else self.path
+        return shlex.join(["bash", "scripts/study.sh", str(shown), *self.overrides])
 
     def job_of(self, row: str, seed: int) -> Job:
         """The job in whose evaluation a row stands."""
@@ -90,7 +100,7 @@ class Study:
         return self.jobs[row, seed] if of is None else self.job_of(of, seed)
 
 
-def plan_study(path: str, config: StudyConfig) -> Study:
+def plan_study(path: str, config: StudyConfig, overrides: Sequence[str] = ()) -> Study:
     """Resolve every row with every seed.
 
     Raises:
@@ -111,7 +121,7 @@ def plan_study(path: str, config: StudyConfig) -> Study:
                 jobs[row, seed] = _plan_job(config, row, seed, out / folders[row] / f"seed-{seed}", jobs)
             except UserError as error:
                 raise UserError(f"row {row}: {error}") from None
-    return Study(name, path, config, out, jobs)
+    return Study(name, path, config, out, jobs, tuple(overrides))
 
 
 def _folder_name(row: str) -> str:

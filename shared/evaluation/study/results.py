@@ -98,9 +98,9 @@ def collect(study: Study, missing: Mapping[str, str], notes: Sequence[str] = ())
         list(values),
         {row: _over_seeds(of_seed, measures, n, seed, False) for row, of_seed in values.items()},
         {
-            row: _over_seeds(_minus(of_seed, base), measures, n, seed, True)
+            row: found
             for row, of_seed in values.items()
-            if row != config.baseline
+            if row != config.baseline and (found := _over_seeds(_minus(of_seed, base), measures, n, seed, True))
         },
         _conclude(study, values, n),
         n,
@@ -139,12 +139,11 @@ def _values(
 
 def _same(random: Values, known: Values) -> bool:
     """Whether two evaluations had the same random encoder, seed by seed: one line is enough for it."""
-    both = random.keys() & known.keys()
-    return bool(both) and all(
-        np.array_equal(values[0], known[seed][measure][0], equal_nan=True)
-        for seed in both
-        for measure, values in random[seed].items()
-        if measure in known[seed]
+    pairs = [
+        (seed, measure) for seed in random.keys() & known.keys() for measure in random[seed].keys() & known[seed].keys()
+    ]
+    return bool(pairs) and all(
+        np.array_equal(random[seed][measure][0], known[seed][measure][0], equal_nan=True) for seed, measure in pairs
     )
 
 

@@ -146,7 +146,11 @@ def test_pretraining_then_triplet_then_evaluation(
 ) -> None:
     """Stages: each tuned row starts from the pretraining of its own seed; its parts and the random encoder stand in the tables."""
     commands = run_in_process(monkeypatch)
-    pretrain, triplet = tmp_path / "pretrain.yaml", tmp_path / "triplet.yaml"
+    pretrain, triplet, finetune = (tmp_path / f"{name}.yaml" for name in ("pretrain", "triplet", "finetune"))
+    finetune.write_text(
+        "program: st_mem_modified.finetune\nrun: {out: unused}\ndata: {store: unused}\n"
+        "optim: {epochs: 1, batch_size: 80, warmup_epochs: 0}\nnum_crops: 1\n"
+    )
     pretrain.write_text(
         "program: st_mem_modified.pretrain\nrun: {out: unused}\ndata: {store: unused}\n"
         "model: {size: tiny, embed_dim: 16, depth: 1, num_heads: 1, head_dim: 16, decoder_dim: 16, decoder_heads: 1,\n"
@@ -164,6 +168,7 @@ def test_pretraining_then_triplet_then_evaluation(
         rows={
             "tuned": {"config": str(triplet), "after": "plain"},
             "plain": {"config": str(pretrain)},
+            "classifier": {"config": str(finetune), "after": "plain"},
             "where it started": {"of": "tuned", "part": "untuned encoder"},
             "chance": {"of": "plain", "part": "random encoder"},
         },
@@ -180,13 +185,19 @@ def test_pretraining_then_triplet_then_evaluation(
     assert finish(path) == 0
     out = tmp_path / "study"
     programs = [str(command[2]).rpartition(".")[2] for command in commands]
-    assert programs == ["pretrain", "evaluate"] * 2 + ["triplet", "evaluate"] * 2
+    assert programs == ["pretrain", "evaluate"] * 2 + ["triplet", "evaluate"] * 2 + ["finetune"] * 2
     for seed in (3, 4):
         config = (out / "tuned" / f"seed-{seed}" / "config.yaml").read_text()
         assert str(out / "plain" / f"seed-{seed}") in config and f"seed: {seed}" in config and "dim: 8" in config
     table = pd.read_csv(out / "study.csv")
     scores = table[table.kind == "score"].pivot(index="row", columns="measure", values="value")
-    assert list(dict.fromkeys(table[table.kind == "score"].row)) == ["tuned", "plain", "where it started", "chance"]
+    rows = list(dict.fromkeys(table[table.kind == "score"].row))
+    # A fine-tuning's random row is the same training from random weights: another one than that of the embeddings.
+    assert rows == ["tuned", "plain", "classifier", "where it started", "chance", "random encoder"]
+    assert scores["finetune/auroc_macro"].notna().tolist() == [
+        row in ("classifier", "random encoder") for row in scores.index
+    ]
+    scores = scores.drop(index=["classifier", "random encoder"]).drop(columns=[c for c in scores if "finetune" in c])
     # What the tuned row's evaluation calls the untuned encoder is the plain row; `chance` is everybody's random encoder.
     pd.testing.assert_series_equal(scores.loc["where it started"], scores.loc["plain"], check_names=False)
     assert scores.notna().all(axis=None) and {"knn/auroc_macro", "clusters/labels/silhouette"} <= set(scores)
