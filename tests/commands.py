@@ -29,7 +29,6 @@ SCHEMATIC = {
     "key=value": "",
     "run.sh CONFIG": "run.sh configs/st_mem/pretrain.yaml",
     "sweep.sh CONFIG": "sweep.sh configs/st_mem/pretrain.yaml",
-    "study.sh configs/studies/NAME.yaml": "study.sh configs/studies/triplet.yaml",
     "RUN/config.yaml": "configs/st_mem/pretrain.yaml",
     "RUN_OR_FILE": "runs/some",
     "RUN": "runs/some",
