@@ -6,6 +6,7 @@ Nothing is embedded or fitted again. Metrics of predictions are scored from `pre
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Sequence
@@ -153,6 +154,17 @@ def values_of(
             )
         found |= {f"{protocol}/{metric}": values[metric] for metric in wanted if metric in values}
     return found
+
+
+def fingerprint(scored: Scored, row: str, measures: Sequence[str]) -> str:
+    """A digest of what `values_of` reads of a row: rows of one digest have the same values, and need them once."""
+    digest = hashlib.blake2b(digest_size=16)
+    for protocol in dict.fromkeys(measure.partition("/")[0] for measure in measures):
+        found = scored.embeddings_of(row) if protocol == CLUSTERS else scored.scores_of(protocol, row)
+        digest.update(protocol.encode())
+        if found is not None:
+            digest.update(f"{found.shape} {found.dtype}".encode() + np.ascontiguousarray(found).tobytes())
+    return digest.hexdigest()
 
 
 def _cluster_values(scored: Scored, row: str, labels: Array, draws: int, seed: int) -> dict[str, Array]:

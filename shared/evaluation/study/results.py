@@ -11,7 +11,7 @@ from shared.errors import UserError
 from shared.evaluation.context import RANDOM
 from shared.evaluation.report.tables import metric_title, protocol_title
 from shared.evaluation.study.config import Hypothesis
-from shared.evaluation.study.measures import CLUSTERS, Scored, recentres, shown_measures, values_of
+from shared.evaluation.study.measures import CLUSTERS, Scored, fingerprint, recentres, shown_measures, values_of
 from shared.evaluation.study.plan import Study
 from shared.statistics.clusters import BOUNDS
 from shared.statistics.hierarchical import ALPHA, SeededScore, holm, needed, score_seeds
@@ -114,11 +114,15 @@ def _values(
 ) -> dict[str, Values]:
     """Row → its values; declared rows in their order, then the random encoders that none of them is."""
     config, found = study.config, {}
+    done: dict[tuple[str, int], dict[str, Array]] = {}  # most rows share their random encoder
 
     def read(job_row: str, seed: int, part: str | None) -> dict[str, Array]:
         evaluation = scored[job_row, seed]
-        least = study.jobs[job_row, seed].scored.min_positives
-        return values_of(evaluation, part or evaluation.name, measures, config.draws, config.seed, least)
+        name, least = part or evaluation.name, study.jobs[job_row, seed].scored.min_positives
+        key = (fingerprint(evaluation, name, measures), least)
+        if key not in done:
+            done[key] = values_of(evaluation, name, measures, config.draws, config.seed, least)
+        return done[key]
 
     for name, row in config.rows.items():
         job_row = study.job_of(name, config.seeds[0]).row
