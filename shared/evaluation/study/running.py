@@ -67,7 +67,7 @@ def run_study(study: Study) -> dict[str, str]:
 
     def run(job: Job, gpu: str | None) -> bool:
         if is_done(job, store):
-            print(f"{job.name}: done before", flush=True)
+            print(f"{job.name}: done before\n", end="", flush=True)  # in one piece: other threads print too
             return True
         if job.after is not None and job.after.name in missing:
             missing[job.name] = f"not run, {job.after.name} has no run to start from"
