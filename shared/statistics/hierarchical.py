@@ -20,16 +20,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
+from scipy.special import nctdtr, ndtr, ndtri, stdtrit
 
 from shared.statistics.interval import LEVEL
 from shared.statistics.metrics import Array
 
 ALPHA = 1 - LEVEL
-POWER_QUANTILES = 1.959964 + 0.841621
-"""Normal quantiles of a two-sided test at 5 % and of a power of 80 %."""
-MOST_RECORDS = 10**9
+POWER = 0.8
+MOST_RECORDS, MOST_SEEDS = 10**9, 1000
+MOST_DEGREES = 1000  # of freedom; a t of more is normal
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class SeededScore:
         seeds: how many.
         of_patients: variance of the mean that more records lower.
         of_seeds: variance of the mean that only more seeds lower; 0 for one seed.
+        of_both: variance of one seed's own part in its patients; 0 for one seed.
     """
 
     value: float
@@ -56,6 +59,7 @@ class SeededScore:
     seeds: int
     of_patients: float
     of_seeds: float
+    of_both: float
 
 
 def score_seeds(
@@ -86,7 +90,7 @@ def score_seeds(
     sd = float(observed.std(ddof=1)) if num > 1 else float("nan")
     if np.isnan(value) or drawn.shape[1] < 2:
         nan = float("nan")
-        return SeededScore(value, sd, nan, nan, nan, n, num, nan, nan)
+        return SeededScore(value, sd, nan, nan, nan, n, num, nan, nan, nan)
     draws, of_patients, of_both = _draw(observed, drawn, seed)
     if recentre:
         draws = draws + value - np.median(draws)
@@ -94,7 +98,7 @@ def score_seeds(
     tail = 1 + min((draws <= 0).sum(), (draws >= 0).sum())
     p = float(min(1.0, 2 * tail / (1 + len(draws))))
     of_seeds = max(0.0, sd**2 - of_both) / num if num > 1 else 0.0
-    return SeededScore(value, sd, float(low), float(high), p, n, num, of_patients, of_seeds)
+    return SeededScore(value, sd, float(low), float(high), p, n, num, of_patients, of_seeds, of_both)
 
 
 def _draw(observed: Array, drawn: Array, seed: int) -> tuple[Array, float, float]:
@@ -133,19 +137,48 @@ class Needed:
     seeds: int
 
 
-def needed(difference: SeededScore) -> Needed:
-    """How much data a difference of this size, were it the true one, asks for: two-sided test at 5 %, power 80 %.
+def needed(difference: SeededScore, tests: int = 1) -> Needed:
+    """How much data a difference of this size, were it the true one, asks for with a power of 80 %.
 
-    Variance over patients falls with the number of records. Where the seeds' own spread is too large for any number of
-    records, more seeds are asked for first: so many that they take half of the variance that is allowed.
+    Variance over patients falls with the number of records, that of the seeds' own with more seeds alone. Where no number of
+    records is enough for the seeds there are, or ten times as many are not, as many seeds are added as it takes.
+
+    Args:
+        difference: as observed, with its variances.
+        tests: hypotheses that share the 5 % of a two-sided test; Holm asks for no more than this.
     """
-    allowed = (difference.value / POWER_QUANTILES) ** 2
-    seeds = difference.seeds
-    if not allowed > 0:
+    if not abs(difference.value) > 0:
+        return Needed(None, difference.seeds)
+    enough = partial(_is_found, difference, ALPHA / tests)
+    most = 10 * difference.n
+    seeds = next((s for s in range(difference.seeds, MOST_SEEDS + 1) if enough(most, s)), difference.seeds)
+    high = most if enough(most, seeds) else MOST_RECORDS
+    if not enough(high, seeds):
         return Needed(None, seeds)
-    of_seeds = difference.of_seeds
-    if of_seeds >= allowed:
-        seeds = math.ceil(2 * of_seeds * seeds / allowed)
-        of_seeds *= difference.seeds / seeds
-    records = difference.n * difference.of_patients / (allowed - of_seeds)
-    return Needed(None if records > MOST_RECORDS else max(1, math.ceil(records)), seeds)
+    low = 0  # never enough
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle, seeds) else (middle, high)
+    return Needed(high, seeds)
+
+
+def _is_found(difference: SeededScore, alpha: float, records: int, seeds: int) -> bool:
+    """Whether so many test records and seeds find the difference with 80 % power.
+
+    Critical value by Cochran and Cox, degrees of freedom by Satterthwaite, power by the noncentral t.
+    """
+    share = difference.n / records
+    common = max(0.0, difference.of_patients - difference.of_both / difference.seeds) * share
+    of_seeds = (difference.of_seeds * difference.seeds + difference.of_both * share) / seeds
+    variance = common + of_seeds
+    if variance == 0:
+        return True
+    size = abs(difference.value) / math.sqrt(variance)
+    part, of_normal = of_seeds / variance, ndtri(1 - alpha / 2)
+    if part == 0 or seeds == 1:
+        return bool(ndtr(size - of_normal) >= POWER)
+    critical = part * stdtrit(seeds - 1, 1 - alpha / 2) + (1 - part) * of_normal
+    degrees = (seeds - 1) / part**2
+    if degrees > MOST_DEGREES:
+        return bool(ndtr(size - critical) >= POWER)
+    return bool(1 - nctdtr(degrees, size, critical) >= POWER)

@@ -183,12 +183,12 @@ def _conclude(study: Study, values: Mapping[str, Values], n: int) -> list[Conclu
         differences.append(_over_seeds(pair, [claim.metric], n, config.seed, True).get(claim.metric))
     adjusted = holm([float("nan") if d is None else d.p for d in differences])
     return [
-        _judge(claim.model_copy(update={"than": claim.than or config.baseline}), difference, p)
+        _judge(claim.model_copy(update={"than": claim.than or config.baseline}), difference, p, len(adjusted))
         for claim, difference, p in zip(config.hypotheses, differences, adjusted, strict=True)
     ]
 
 
-def _judge(claim: Hypothesis, difference: SeededScore | None, p: float) -> Conclusion:
+def _judge(claim: Hypothesis, difference: SeededScore | None, p: float, num: int) -> Conclusion:
     text = f"{claim.row} has a {claim.direction} {measure_title(claim.metric)} than {claim.than}"
     if difference is None or np.isnan(p):
         return Conclusion(claim, difference, p, MISSING, f"{text}: {MISSING}, one of the two has no such score.")
@@ -201,19 +201,18 @@ def _judge(claim: Hypothesis, difference: SeededScore | None, p: float) -> Concl
         p,
         verdict,
         f"{text}: {verdict}, {format_score(difference, '+')} over {seeds}, p = {format_p(p)} after Holm. "
-        f"{_say_needed(difference)}",
+        f"{_say_needed(difference, num)}",
     )
 
 
-def _say_needed(difference: SeededScore) -> str:
-    """How many records would decide, were the observed difference the true one."""
-    found = needed(difference)
+def _say_needed(difference: SeededScore, num: int) -> str:
+    """How many records would decide, were the observed difference the true one, beside `num - 1` other hypotheses."""
+    found = needed(difference, num)
     if found.records is None:
         return "No number of test records would show a difference as small as this one."
-    more = f" and {found.seeds} seeds" if found.seeds > difference.seeds else ""
     return (
-        f"Were the true difference of this size, {found.records} test records{more} would decide it with 80 % power "
-        f"({difference.n} records here)."
+        f"Were the true difference of this size, {found.records} test records with {found.seeds} "
+        f"seed{'' if found.seeds == 1 else 's'} would decide it with 80 % power (here {difference.n} with {difference.seeds})."
     )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from shared.statistics.bootstrap import Resamples
-from shared.statistics.hierarchical import holm, needed, score_seeds
+from shared.statistics.hierarchical import SeededScore, holm, needed, score_seeds
 from shared.statistics.interval import bootstrap_interval
 from shared.statistics.metrics import Array
 
@@ -143,10 +143,28 @@ def test_needed_asks_for_seeds_where_no_number_of_records_would_do() -> None:
     score = score_seeds(values, PATIENTS)
     found = needed(score)
     assert found.seeds > 3 and found.records is not None
-    allowed = (score.value / 2.801585) ** 2
-    assert score.of_seeds * 3 / found.seeds + score.of_patients * PATIENTS / found.records <= allowed * 1.001
+    assert needed(score, tests=5).seeds > found.seeds
     zero = values - values[:, :1]
     assert needed(score_seeds(zero, PATIENTS)).records is None
+
+
+@pytest.mark.parametrize("spreads", [(1, 0.0, 0.3), (0.5, 0.15, 0.5)])
+def test_needed_data_find_the_difference_in_most_studies(spreads: tuple[float, float, float]) -> None:
+    """As many patients and seeds as `needed` says, in new studies of that true difference: about 80 % of them find it."""
+    patients, seeds, both = spreads
+    size = (patients**2 + both**2 / 3) / PATIENTS
+    score = SeededScore(0.35, 0.1, 0, 1, 0.1, PATIENTS, 3, size, seeds**2 / 3, both**2 / PATIENTS)
+    found, rng = needed(score), np.random.default_rng(11)
+    assert found.records is not None
+    num = found.records
+    hits = 0
+    for i in range(300):
+        scores = 0.35 + patients * rng.normal(size=num) + seeds * rng.normal(size=(found.seeds, 1))
+        scores = scores + both * rng.normal(size=(found.seeds, num))
+        counts = rng.multinomial(num, [1 / num] * num, size=300)
+        values = np.concatenate([scores.mean(1, keepdims=True), scores @ counts.T / num], axis=1)
+        hits += score_seeds(values, num, seed=i).p < 0.05
+    assert 0.7 <= hits / 300 <= 0.92
 
 
 def test_a_row_is_compared_on_the_same_draws() -> None:
