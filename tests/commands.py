@@ -15,6 +15,9 @@ from scripts.demo import parse, plan
 from shared.apply import ApplyConfig
 from shared.config import REPO_ROOT, Section, config_from_cli, load_config, repo_path
 from shared.data.fetching import DownloadConfig
+from shared.evaluation.study.config import PROGRAM as STUDY
+from shared.evaluation.study.config import read_study
+from shared.evaluation.study.plan import plan_study
 from shared.programs import all_programs, program_of
 from shared.sweep.grid import parse as parse_sweep
 
@@ -119,6 +122,10 @@ def check(argv: list[str]) -> str | None:
         for point in sweep.points:
             load_program(sweep.program, sweep.config, [f"{key}={value}" for key, value in point.items()])
         return sweep.config
+    if module == STUDY:
+        for path in some_yamls(STUDY) if paths == ["CONFIG"] else paths:
+            plan_study(path, read_study(path, settings))
+        return repo_path(paths[0]).relative_to(REPO_ROOT).as_posix() if paths != ["CONFIG"] else None
     if module in WITHOUT_YAML:
         config_from_cli(WITHOUT_YAML[module], given)
         return None

@@ -34,10 +34,12 @@ ALLOWED: dict[str, set[str]] = {
     "encoders": BELOW | {"checkpoints", "outside"},
     "apply": BELOW | {"embeddings", "encoders", "files", "outside", "run"},
     "outside": {"config_keys", "data", "errors"},
+    "jobs": {"config", "programs"},
     "sweep": {
         "config",
         "errors",
         "files",
+        "jobs",
         "programs",
         "optim",
         "data",
@@ -66,7 +68,7 @@ ALLOWED: dict[str, set[str]] = {
     "embeddings": {"data", "errors"},
     "finetune": BELOW | TRAINING | {"statistics", "plots", "embeddings", "evaluation.config", "evaluation.following"},
     "triplet": BELOW | TRAINING | {"statistics", "plots", "embeddings", "evaluation.config"},
-    "evaluation": BELOW | TRAINING | {"statistics", "plots", "embeddings", "finetune", "outside"},
+    "evaluation": BELOW | TRAINING | {"statistics", "plots", "embeddings", "finetune", "jobs", "outside", "programs"},
 }
 """Part of `shared` → the other parts it may import; `part.module` allows that module only. A new part is given its place here
 first."""

@@ -25,6 +25,7 @@ ARGUMENTS: dict[str, list[str]] = {
         "knn.k=3,5",
         "out=runs/test/sweep",
     ],
+    "scripts/study.sh": ["configs/test/study.yaml"],
     "scripts/run.sh": ["configs/test/synthetic.yaml"],
     "scripts/prepare_data.sh": ["configs/test/synthetic.yaml"],
     "scripts/test.sh": ["-q", "-p", "no:cacheprovider", "tests/shared/test_leads.py"],
@@ -85,6 +86,7 @@ def test_demo_and_the_scripts_that_build_on_it_run_to_their_end(tmp_path: Path) 
             call(tree, script, *ARGUMENTS.get(script, []))
     assert (tree / "runs" / "test" / "compared" / "comparison.csv").is_file()
     assert (tree / "runs" / "test" / "sweep" / "report.html").is_file()
+    assert (tree / "runs" / "test" / "study" / "report.html").is_file()
     assert list((tree / "configs" / "schemas").glob("*.json"))
 
 

@@ -162,7 +162,7 @@ def _resampled(
     return resamples.evaluate(score)
 
 
-def _is_recentred(name: str) -> bool:
+def is_recentred(name: str) -> bool:
     """Whether the interval of a metric, or of one class of it, is moved onto the value."""
     group, slash, _ = name.partition("/")
     return METRICS[f"{group}_macro" if slash else name].recentre
@@ -226,10 +226,28 @@ def score_all(
     check_inputs(labels, scores, None)
     left_out = _left_out_by_metric(labels, class_names, min_positives, metrics, thresholds)
     values = _resampled(labels, scores, resamples, class_names, metrics, thresholds, left_out)
-    intervals = {
-        name: bootstrap_interval(v, len(labels), _is_recentred(name), (0.0, 1.0)) for name, v in values.items()
-    }
+    intervals = {name: bootstrap_interval(v, len(labels), is_recentred(name), (0.0, 1.0)) for name, v in values.items()}
     return _attach(intervals, left_out)
+
+
+def resample_all(
+    labels: npt.ArrayLike,
+    scores: npt.ArrayLike,
+    resamples: Resamples,
+    class_names: Sequence[str],
+    metrics: Sequence[str],
+    min_positives: int = MIN_POSITIVES,
+) -> dict[str, Array]:
+    """Give each metric on the records as they are and on every resample, `[1 + R]`; arguments as `score_all`.
+
+    Rows given the same resamples can be subtracted, and scores of several seeds put together (`hierarchical`). Metrics of
+    decisions are not among these: their thresholds are not stored.
+    """
+    labels, scores = np.asarray(labels), np.asarray(scores)
+    check_inputs(labels, scores, None)
+    left_out = _left_out_by_metric(labels, class_names, min_positives, metrics, None)
+    found = _resampled(labels, scores, resamples, class_names, metrics, None, left_out)
+    return {name: found[name] for name in metrics}
 
 
 def difference_all(
@@ -254,5 +272,5 @@ def difference_all(
         _resampled(labels, np.asarray(scores), resamples, class_names, metrics, of_row, left_out)
         for scores, of_row in zip((scores_a, scores_b), both, strict=True)
     )
-    intervals = {name: paired_difference(a[name], b[name], len(labels), _is_recentred(name)) for name in a}
+    intervals = {name: paired_difference(a[name], b[name], len(labels), is_recentred(name)) for name in a}
     return _attach(intervals, left_out)

@@ -6,25 +6,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
-
 from shared.config import Section, load_config
-from shared.data.spec import InputSpec
 from shared.data.splits import Labelled, open_labelled
-from shared.data.store import open_store
 from shared.errors import UserError, did_you_mean
 from shared.evaluation.config import CommonSettings, EvaluateConfig
 from shared.evaluation.protocols import PROTOCOLS
 from shared.evaluation.scoring import CLASSIFICATION, CLASSIFICATION_HEADLINES, ON_VALIDATION
+from shared.evaluation.study.check import require_usable
+from shared.evaluation.study.measures import FINETUNE
 from shared.evaluation.validation import describe_validation
 from shared.finetune.config import FinetuneConfig
-from shared.optim import OptimConfig, make_optimizer, make_schedule
 from shared.programs import find_program
 from shared.statistics.bootstrap import Resamples, find_left_out
 from shared.sweep.grid import Sweep
 
-FINETUNE = "finetune"
-"""What fine-tuning calls its scores."""
 FIRST_CHOICE = "knn"
 SHOWN = 5
 
@@ -119,19 +114,10 @@ def resolve(sweep: Sweep, point: Mapping[str, str]) -> Scoring:
     """
     program, folder = find_program(sweep.program), sweep.folder(dict(point))
     config = load_config(program.config_class(), sweep.config, settings_of(sweep, point), sweep.program)
-    optim = getattr(config, "optim", None)
-    if isinstance(optim, OptimConfig):  # its optimizer and warm-up are tried on a model of one weight
-        make_schedule(make_optimizer(nn.Linear(1, 1), optim), optim, steps_per_epoch=1000)
-    weights = getattr(getattr(config, "encoder", None), "weights", None)
-    if weights is not None and not weights.exists():
-        raise UserError(f"encoder.weights {weights} does not exist.")
+    require_usable(config)
     if isinstance(config, CommonSettings):
         return Scoring(config, config.protocols, None)
     data: Any = getattr(config, "data", None)
-    if data is not None and not hasattr(config, "encoder"):  # the input of a tuned encoder is the encoder's own
-        spec = getattr(getattr(config, "model", None), "input", None)
-        if isinstance(spec, InputSpec):
-            open_store(data, spec)
     if isinstance(config, FinetuneConfig):
         return Scoring(config.as_evaluation(), (FINETUNE,), None)
     own: CommonSettings | None = getattr(config, "evaluate", None)

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import queue
 import shlex
 import shutil
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from shared.config import REPO_ROOT, Section, to_yaml
 from shared.errors import UserError
 from shared.evaluation.validation import VALIDATION_FILE
-from shared.programs import find_program
+from shared.jobs import execute, python, run_jobs, say_end
 from shared.sweep.check import Scoring, settings_of
 from shared.sweep.grid import Sweep
 
@@ -25,33 +21,16 @@ def run_point(sweep: Sweep, point: dict[str, str], scoring: Scoring, gpu: str | 
     name, folder, log = sweep.name(point), sweep.folder(point), log_of(sweep, point)
     log.parent.mkdir(parents=True, exist_ok=True)
     print(f"{name}: started{f' on GPU {gpu}' if gpu else ''}, output in {log}", flush=True)
-    ok = execute([*_python(sweep.program), sweep.config, *settings_of(sweep, point)], log, gpu)
+    ok = execute([*python(sweep.program), sweep.config, *settings_of(sweep, point)], log, gpu)
     if ok and scoring.arguments is not None and not is_evaluated(folder, scoring.config):
-        ok = execute([*_python(sweep.scorer), *scoring.arguments], log, gpu)
-    if ok:
-        print(f"{name}: done", flush=True)
-    else:
-        last = "\n    ".join(log.read_text(errors="replace").strip().splitlines()[-4:])
-        print(f"{name}: FAILED, see {log}\n    {last}", flush=True)
+        ok = execute([*python(sweep.scorer), *scoring.arguments], log, gpu)
+    say_end(name, ok, log)
     return ok
 
 
 def log_of(sweep: Sweep, point: dict[str, str]) -> Path:
     """Where the output of a point goes."""
     return sweep.out / "logs" / f"{sweep.name(point)}.txt"
-
-
-def _python(program: str) -> list[str]:
-    return [sys.executable, "-m", find_program(program).module]
-
-
-def execute(command: Sequence[str], log: Path, gpu: str | None) -> bool:
-    """Run a command from the repository root with its output appended to the log; whether it ended well."""
-    env = {**os.environ, **({"CUDA_VISIBLE_DEVICES": gpu} if gpu is not None else {})}
-    with log.open("a") as file:
-        file.write(f"$ {shlex.join(command)}\n")
-        file.flush()
-        return subprocess.run(command, cwd=REPO_ROOT, env=env, stdout=file, stderr=subprocess.STDOUT).returncode == 0
 
 
 def find_evaluation(folder: Path) -> Path | None:
@@ -73,23 +52,9 @@ def is_evaluated(folder: Path, config: Section) -> bool:
 
 def run_here(sweep: Sweep, checked: Mapping[str, Scoring]) -> list[str]:
     """All points on this machine, one process per GPU in `GPUS`, or one after the other; the names of those that failed."""
-    gpus: list[str | None] = [*filter(None, os.environ.get("GPUS", "").split(","))] or [None]
-    free: queue.Queue[str | None] = queue.Queue()
-    for gpu in gpus:
-        free.put(gpu)
-
-    def work(point: dict[str, str]) -> str | None:
-        gpu, name = free.get(), sweep.name(point)
-        try:
-            return None if run_point(sweep, point, checked[name], gpu) else name
-        except OSError as error:  # one that cannot be started or logged does not stop the others
-            print(f"{name}: FAILED, {error}", flush=True)
-            return name
-        finally:
-            free.put(gpu)
-
-    with ThreadPoolExecutor(len(gpus)) as pool:
-        return [name for name in pool.map(work, sweep.points) if name is not None]
+    return run_jobs(
+        sweep.points, sweep.name, lambda point, gpu: run_point(sweep, point, checked[sweep.name(point)], gpu)
+    )
 
 
 def slurm_options(text: str) -> list[str]:

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import shared.jobs
 import shared.sweep.running
 from shared.data.writer import StoreWriter
 from shared.leads import LEADS
@@ -72,7 +73,7 @@ class OneThread:
 
 def run_in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Points are run without the seconds that a process takes to start."""
-    monkeypatch.setattr(shared.sweep.running, "ThreadPoolExecutor", OneThread)
+    monkeypatch.setattr(shared.jobs, "ThreadPoolExecutor", OneThread)
     monkeypatch.setattr(shared.sweep.running, "execute", in_process)
 
 
