@@ -10,8 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
 from shared.data.fingerprint import PRINT_FS, Prints, common_leads, store_prints
 from shared.data.store import ECGStore
@@ -20,7 +18,7 @@ ALIKE = 0.98
 """Beats whose surroundings correlate this much propose a pair."""
 SAME, SAME_OF_FEW = 0.98, {1: 0.995, 2: 0.985}
 """A pair whose leads all correlate this much over their common stretch is one recording; fewer leads say less, and more is
-asked of them (PTB-XL: two patients' records reach 0.990 in lead II, 0.975 in two leads, below 0.90 in four)."""
+asked of them (of pairs that beats propose, two patients' records of PTB-XL reach 0.990 in lead II, 0.975 in two leads)."""
 MIN_COMMON = 2.5
 """s; of a shorter common stretch two people's ECG may look the same."""
 EDGE = 0.6
@@ -29,7 +27,7 @@ NUM_COMPONENTS = 48
 BLOCK = (1024, 4096)
 """Beats of either side that are compared at a time; what fits into a processor's cache."""
 AT_A_TIME = 8192
-"""Records whose fingerprints are in memory at a time, of either side: about 350 MB."""
+"""Records whose fingerprints are in memory at a time, of either side."""
 LAGS = np.arange(-3, 4)
 """Samples by which a proposed shift may be off."""
 
@@ -78,20 +76,6 @@ def find_copies(a: ECGStore, in_a: np.ndarray, b: ECGStore, in_b: np.ndarray) ->
         other = in_a[one] != in_b[two]
         one, two, correlation = one[other], two[other], correlation[other]
     return Copies(one, two, correlation, leads, (mute_a, mute_b))
-
-
-def copies_in_groups(store: ECGStore) -> np.ndarray:
-    """`[n]`: for each record of a store the first record that it is a copy of, or a copy's copy; itself where it is none.
-
-    For giving copies one fold: `records.fold.to_numpy()[copies_in_groups(store)]`, before anything is trained.
-    """
-    every = np.arange(len(store))
-    found = find_copies(store, every, store, every)
-    links = coo_matrix((np.ones(len(found.a)), (found.a, found.b)), shape=(len(store), len(store)))
-    group = connected_components(links, directed=False)[1]
-    first = np.full(len(store), len(store))
-    np.minimum.at(first, group, every)
-    return np.asarray(first[group])
 
 
 def match_prints(a: Prints, b: Prints) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 import yaml
@@ -16,7 +16,7 @@ from shared.config import REPO_ROOT, Choice, ConfigError, Section, load_config, 
 from shared.data.sources import SOURCES
 from shared.errors import UserError
 from shared.help import describe
-from shared.programs import all_programs, find_program, main, program_of, programs_of
+from shared.programs import Program, all_programs, find_program, main, program_of, programs_of
 from shared.schemas import main as write_schemas
 
 
@@ -39,6 +39,12 @@ def test_the_programs_there_are() -> None:
     assert methods | {"st_mem_modified.triplet", "st_mem_modified.vqvae", "shared.data.prepare"} <= set(all_programs())
 
 
+def run_by(program: Program) -> Any:
+    """The module that `python -m` runs: of a package its `__main__`."""
+    module = importlib.import_module(program.module)
+    return importlib.import_module(f"{program.module}.__main__") if hasattr(module, "__path__") else module
+
+
 @pytest.mark.parametrize("name", all_programs())
 def test_what_a_table_names_is_there(name: str) -> None:
     """Also that the program reads for the name, and with the class, that its table gives it."""
@@ -46,7 +52,7 @@ def test_what_a_table_names_is_there(name: str) -> None:
     assert program is programs_of(name.rpartition(".")[0])[name]
     config_class = program.config_class()
     assert isinstance(config_class, Choice) or issubclass(config_class, Section)
-    module = importlib.import_module(program.module)
+    module = run_by(program)
     source = Path(str(module.__file__)).read_text()
     class_name = program.config.partition(":")[2]
     assert f'config_from_cli({class_name}, argv, "{name}")' in source
@@ -57,7 +63,7 @@ def test_what_a_table_names_is_there(name: str) -> None:
 def test_help_of_every_program_lists_its_own_keys(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     program = find_program(name)
     with pytest.raises(SystemExit) as end:
-        importlib.import_module(program.module).main(["--help"])
+        run_by(program).main(["--help"])
     assert end.value.code == 0
     text = capsys.readouterr().out
     assert f"program: {name}" in text

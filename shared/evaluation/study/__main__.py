@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from shared.config import asks_for_help, config_from_cli, entry_point
 from shared.errors import UserError
 from shared.evaluation.study.check import check_study
-from shared.evaluation.study.config import PROGRAM, StudyConfig, read_study
+from shared.evaluation.study.config import StudyConfig, read_study
 from shared.evaluation.study.page import conclude
 from shared.evaluation.study.plan import plan_study
 from shared.evaluation.study.running import declare, prepare_store, run_study
@@ -25,7 +25,7 @@ def main(argv: Sequence[str]) -> None:
     """Entry point."""
     if asks_for_help(argv):
         print(__doc__)
-        config_from_cli(StudyConfig, argv, PROGRAM)
+        config_from_cli(StudyConfig, argv, "shared.evaluation.study")
     paths = [arg for arg in argv if "=" not in arg]
     if len(paths) != 1:
         raise UserError(

@@ -9,7 +9,7 @@ import pytest
 from scipy.signal import butter, resample_poly, sosfiltfilt
 
 from shared.config import load_config
-from shared.data.copies import copies_in_groups, find_copies, match_prints
+from shared.data.copies import find_copies, match_prints
 from shared.data.fingerprint import LEAD_PREFERENCE, common_leads, make_prints
 from shared.data.prepare import choose_config, prepare
 from shared.data.resampled import at_rate
@@ -120,7 +120,6 @@ def test_stores_of_other_rate_length_and_leads(tmp_path: Path) -> None:
     assert found.leads == ("II", "I") and found.mute == (0, 0)
     assert found.a.tolist() == list(range(8)) and found.b.tolist() == list(range(4, 12))
     assert len(find_copies(whole, np.arange(12), whole, np.arange(12)).a) == 0, "no record is a copy of itself"
-    assert copies_in_groups(whole).tolist() == list(range(12))
 
 
 def test_the_same_ecgs_at_500_and_100_hz(tmp_path: Path) -> None:
