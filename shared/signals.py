@@ -37,7 +37,7 @@ def resample_ends(ecg: np.ndarray, fs: float, to: float) -> np.ndarray:
     """`ecg [..., T]` at `fs` Hz as it is at `to` Hz: polyphase, so that nothing leaks from one end into the other.
 
     Both ends are continued by their reflection in the end point, which keeps value and slope: at the 95th percentile of 200
-    PTB-XL records that leaves about half the error of a constant (`python -m scripts.benchmarks.resampling ROOT`).
+    PTB-XL records that leaves about half the error of a constant (`python scripts/benchmarks/resampling.py ROOT`).
 
     Returns:
         `[..., round(T * to / fs)]`.

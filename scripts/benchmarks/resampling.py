@@ -1,6 +1,6 @@
 """What resampling does to the ends and to the inside of real records, for each way that `prepare` or others use.
 
-    python -m scripts.benchmarks.resampling /data/ptb-xl/records500
+    python scripts/benchmarks/resampling.py /data/ptb-xl/records500
 
 A stretch is cut out of each record and resampled; the same stretch out of the whole record, resampled, is the truth, since
 there its ends are no ends. Rates are as if: the samples are taken to have been read at the first rate of each pair.
