@@ -136,7 +136,12 @@ def test_a_killed_process_is_continued(tmp_path: Path, how: signal.Signals) -> N
     settings = [f"{key}={value}" for key, value in {"fs": 100, "seconds": 5, "backend": "loky", **values}.items()]
     command = [sys.executable, "-m", "shared.data.prepare", "configs/data/synthetic.yaml", f"out={tmp_path / 'out'}"]
     process = subprocess.Popen(
-        [*command, "workers=2", *settings], cwd=REPO_ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [*command, "workers=2", *settings],
+        cwd=REPO_ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        # A shell lets what it starts in the background ignore SIGINT, and so all that this starts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     progress, until = tmp_path / ".out.unfinished" / "progress.json", time.monotonic() + 60
     while not progress.is_file() and process.poll() is None and time.monotonic() < until:
