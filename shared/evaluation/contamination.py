@@ -40,7 +40,7 @@ def check_contamination(
         return [
             f"{one['path']}: {finding}"
             for one in trained_on["store"]
-            for finding in check_contamination({**trained_on, "store": one["path"]}, store, test)
+            for finding in check_contamination({**trained_on, "store": one["path"]}, store, test, near)
         ]
     path = Path(str(trained_on["store"]))
     try:

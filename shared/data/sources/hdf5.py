@@ -14,17 +14,22 @@ from shared.data.sources.base import RecordError, Recording
 from shared.errors import UserError
 
 
+class NotInstalled(UserError):
+    """The library that reads a format is not there, which is wrong with none of its files."""
+
+
 @contextmanager
 def open_hdf5(path: Path, *needed: str) -> Iterator[Any]:
     """A file, with the data sets it must have.
 
     Raises:
-        UserError: h5py is not installed, the file cannot be read, is damaged, or lacks a data set.
+        NotInstalled: h5py is not there.
+        UserError: the file cannot be read, is damaged, or lacks a data set.
     """
     try:
         import h5py
     except ImportError:
-        raise UserError(f'{path} is HDF5: pip install -e ".[hdf5]" brings what reads it.') from None
+        raise NotInstalled(f'{path} is HDF5: pip install -e ".[hdf5]" brings what reads it.') from None
     try:
         file = h5py.File(path)
     except OSError as error:
@@ -37,7 +42,7 @@ def open_hdf5(path: Path, *needed: str) -> Iterator[Any]:
                     f"{path} has no data set {', '.join(missing)}; it holds {', '.join(file) or 'nothing'}."
                 )
             yield file
-        except UserError:
+        except (UserError, RecordError):
             raise
         except Exception as error:  # h5py raises many kinds where the inside of a file is damaged
             raise UserError(f"{path} is damaged: {type(error).__name__}: {error}") from None

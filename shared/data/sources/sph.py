@@ -91,7 +91,7 @@ def read(config: Config, rows: pd.DataFrame) -> list[Recording | RecordError]:
         try:
             with open_hdf5(root / row.path, "ecg") as file:
                 signal = np.asarray(file["ecg"], dtype=np.float32)
-        except (UserError, OSError) as error:
+        except UserError as error:
             raise RecordError("unreadable signal", f"{row.record}: {error}") from None
         if signal.shape != (len(LEADS), row.samples):
             raise RecordError(

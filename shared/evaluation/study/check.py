@@ -113,9 +113,9 @@ def _check_records(study: Study) -> None:
 def open_records(config: CommonSettings, opened: dict[Any, Labelled]) -> Labelled:
     """The records of an evaluation; `opened` keeps what was read before."""
     folds = {"train": config.train_folds, "val": config.val_folds, "test": config.test_folds}
-    key = (config.store, config.task, config.single_label, *folds.values())
+    key = (config.store, config.task, config.single_label, config.keep_unlabelled, *folds.values())
     if key not in opened:
-        opened[key] = open_labelled(config.store, config.task, config.single_label, folds)
+        opened[key] = open_labelled(config.store, config.task, config.single_label, folds, config.keep_unlabelled)
     return opened[key]
 
 

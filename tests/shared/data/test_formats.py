@@ -140,6 +140,9 @@ def test_hdf5(tmp_path: Path) -> None:
     assert "has no data set ecg; it holds waves/ecg [12, 2500], waves/ppg [10]" in refused(
         tmp_path / "a.h5", "ecg", **given
     )
+    with pytest.raises(RecordError) as found:
+        read(tmp_path / "a.h5", **given)
+    assert found.value.reason == "no such data set" and "damaged" not in found.value.detail
     (tmp_path / "b.hdf5").write_bytes(b"zip")
     assert "not a readable HDF5" in refused(tmp_path / "b.hdf5", **given)
 

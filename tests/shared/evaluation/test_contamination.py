@@ -101,6 +101,9 @@ def test_pretraining_on_disturbed_copies_under_other_names_is_reported(planted: 
     assert clean[2].startswith("signals of test and pretraining records were compared in II, V2, V5, I")
     blind = check_contamination({"store": str(other), "folds": [1, 2]}, store, test, near=False)
     assert not any(line.startswith("LEAK") for line in blind) and blind[-1].startswith("near_copies=false")
+    several = {"store": [{"path": str(other), "weight": 1.0}], "folds": [1, 2]}
+    for near, alone in ((True, found), (False, blind)):
+        assert check_contamination(several, store, test, near) == [f"{other}: {line}" for line in alone]
 
 
 @pytest.mark.parametrize(

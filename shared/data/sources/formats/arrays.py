@@ -10,7 +10,7 @@ import numpy as np
 
 from shared.data.sources.base import RecordError
 from shared.data.sources.formats.channels import Channel
-from shared.data.sources.hdf5 import open_hdf5
+from shared.data.sources.hdf5 import NotInstalled, open_hdf5
 from shared.errors import UserError
 
 
@@ -35,9 +35,9 @@ def read_hdf5(path: Path, dataset: str | None) -> list[Channel]:
             arrays: dict[str, Any] = {}
             file.visititems(lambda name, item: arrays.update({name: item}) if hasattr(item, "shape") else None)
             return [Channel(np.asarray(arrays[_choose(path, arrays, dataset)]))]
-    except (OSError, UserError) as error:
-        if isinstance(error, UserError) and "pip install" in str(error):
-            raise
+    except NotInstalled:
+        raise
+    except UserError as error:
         raise RecordError("unreadable signal", str(error)) from None
 
 

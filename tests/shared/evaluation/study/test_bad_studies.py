@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 import shared.evaluation.study.running
+from shared.data.splits import Labelled
 from shared.errors import UserError
+from shared.evaluation.config import CommonSettings
 from shared.evaluation.study.__main__ import main
+from shared.evaluation.study.check import describe_test, open_records
 from shared.evaluation.study.config import read_study
 from shared.evaluation.study.plan import plan_study
 from tests.shared.evaluation.study.studies import write_study
@@ -70,6 +75,20 @@ def test_rows_of_other_test_records_are_refused(tmp_path: Path) -> None:
     path = with_rows(tmp_path, {"fewer": {"config": "CONFIG", "set": {"train_folds": [1], "test_folds": [8]}}})
     with pytest.raises(UserError, match="fewer would be tested on other records or labels than lead I"):
         main([path])
+
+
+def test_unlabelled_records_are_records_where_they_take_part(synthetic_store: Path, tmp_path: Path) -> None:
+    shutil.copytree(synthetic_store, tmp_path / "store")
+    records = pd.read_parquet(tmp_path / "store" / "records.parquet")
+    bare = records.fold == 10
+    labels = enumerate(zip(bare, records.superclass, strict=True))
+    records["superclass"] = [[] if tested and i % 2 else names for i, (tested, names) in labels]
+    records.to_parquet(tmp_path / "store" / "records.parquet")
+    opened: dict[Any, Labelled] = {}
+    given = {"store": tmp_path / "store", "task": "superclass"}
+    kept, dropped = (open_records(CommonSettings(**given, keep_unlabelled=keep), opened) for keep in (True, False))
+    assert len(kept.split.test) == bare.sum() > len(dropped.split.test)
+    assert describe_test(kept) != describe_test(dropped)
 
 
 def test_weights_that_are_not_there_are_refused(tmp_path: Path) -> None:
