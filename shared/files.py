@@ -213,9 +213,9 @@ def sync(folder: Path, files: bool = True) -> None:
             os.close(handle)
 
 
-def digest(path: Path) -> str:
-    """Fingerprint of a file's bytes."""
-    found = hashlib.blake2b(digest_size=16)
+def digest(path: Path, algorithm: str | None = None) -> str:
+    """Hex digest of a file's bytes, by the algorithm of this name; None: BLAKE2b of 16 bytes, this project's own."""
+    found = hashlib.blake2b(digest_size=16) if algorithm is None else hashlib.new(algorithm)
     with path.open("rb") as file:
         while block := file.read(BLOCK):
             found.update(block)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import threading
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ from tqdm import tqdm
 from shared.config import RepoPath, Section
 from shared.data.publishers import ALGORITHMS, RemoteFile
 from shared.errors import UserError
-from shared.files import BLOCK
+from shared.files import digest
 
 PART = ".part"
 TIMEOUT_S = (30, 60)
@@ -215,19 +214,10 @@ def difference(path: Path, file: RemoteFile) -> str | None:
         return f"{size} bytes where {file.size} are published"
     if file.digest:
         algorithm = ALGORITHMS[len(file.digest)]
-        found = digest_of(path, algorithm)
+        found = digest(path, algorithm)
         if found != file.digest.lower():
             return f"its {algorithm} is {found[:12]}…, published is {file.digest[:12]}…"
     return None
-
-
-def digest_of(path: Path, algorithm: str) -> str:
-    """Hex digest of a file's bytes."""
-    found = hashlib.new(algorithm)
-    with path.open("rb") as file:
-        while block := file.read(BLOCK):
-            found.update(block)
-    return found.hexdigest()
 
 
 def size_of(path: Path | None) -> int:

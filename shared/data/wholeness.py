@@ -16,9 +16,9 @@ from typing import Literal
 
 from tqdm import tqdm
 
-from shared.data.fetching import PART, digest_of
+from shared.data.fetching import PART
 from shared.data.publishers import ALGORITHMS, parse_sums
-from shared.files import walk_links
+from shared.files import digest, walk_links
 
 SHOWN = 8
 """Files that are named of a kind; of the rest, the number."""
@@ -208,10 +208,10 @@ def check_sums(
     )
 
 
-def _changed(path: Path, digest: str) -> str:
-    algorithm = ALGORITHMS[len(digest)]
+def _changed(path: Path, published: str) -> str:
+    algorithm = ALGORITHMS[len(published)]
     try:
-        return "" if digest_of(path, algorithm) == digest else f"is not what was published: its {algorithm} differs"
+        return "" if digest(path, algorithm) == published else f"is not what was published: its {algorithm} differs"
     except OSError as error:
         return f"cannot be read: {error.strerror}"
 

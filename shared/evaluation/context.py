@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from shared.config import Section
-from shared.data.splits import Labelled
+from shared.data.splits import Labelled, open_labelled
 from shared.data.store import ECGStore
 from shared.embeddings import embed_cached
 from shared.errors import UserError
@@ -21,10 +21,20 @@ from shared.statistics.bootstrap import Resamples
 from shared.statistics.interval import Scores
 
 if TYPE_CHECKING:  # the config is put together from the protocols, which stand on this module
-    from shared.evaluation.config import EvaluateConfig
+    from shared.evaluation.config import CommonSettings, EvaluateConfig
 
 RANDOM = "random encoder"
 UNTUNED = "untuned encoder"
+
+
+def open_records(config: CommonSettings) -> Labelled:
+    """Store, task and splits as an evaluation's config says.
+
+    Raises:
+        UserError: no store, no labels, or what `make_split` refuses.
+    """
+    folds = {"train": config.train_folds, "val": config.val_folds, "test": config.test_folds}
+    return open_labelled(config.store, config.task, config.single_label, folds, config.keep_unlabelled)
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from shared.data.splits import open_labelled
 from shared.errors import UserError, did_you_mean
 from shared.evaluation.config import EvaluateConfig
 from shared.evaluation.contamination import check_contamination, settle_copies
-from shared.evaluation.context import RANDOM, Context, Picture, Result
+from shared.evaluation.context import RANDOM, Context, Picture, Result, open_records
 from shared.evaluation.following import followed
 from shared.evaluation.outside import at_its_rate, outside_rows
 from shared.evaluation.presets import EVALUATION
@@ -105,8 +104,7 @@ def open_context(
     Raises:
         UserError: no store, no labels, or what `make_split` refuses.
     """
-    folds = {"train": config.train_folds, "val": config.val_folds, "test": config.test_folds}
-    data = open_labelled(config.store, config.task, config.single_label, folds, config.keep_unlabelled)
+    data = open_records(config)
     return Context(
         data.store,
         data.task,

@@ -24,7 +24,13 @@ def mark_optimistic(scores: Scores, chosen: str) -> None:
 def describe_validation(data: Labelled) -> dict[str, Any]:
     """How many validation records and patients there are, and a digest of the records and their labels."""
     val = data.split.val
-    records = data.store.records.iloc[data.indices[val]][["source", "record", "segment", "patient"]]
+    patients = int(data.store.records.patient.iloc[data.indices[val]].nunique())
+    return {"records": len(val), "patients": patients, "digest": digest_records(data, val)}
+
+
+def digest_records(data: Labelled, positions: np.ndarray, more: bytes = b"") -> str:
+    """A digest of some of the records and their labels, by which two evaluations tell whether they had the same; and of `more`."""
+    records = data.store.records.iloc[data.indices[positions]][["source", "record", "segment", "patient"]]
     rows = pd.util.hash_pandas_object(records, index=False).to_numpy(np.uint64)
-    digest = hashlib.sha256(rows.tobytes() + np.packbits(data.labels[val] != 0).tobytes())
-    return {"records": len(val), "patients": int(records.patient.nunique()), "digest": digest.hexdigest()[:16]}
+    labels = np.packbits(data.labels[positions] != 0)
+    return hashlib.sha256(rows.tobytes() + labels.tobytes() + more).hexdigest()[:16]

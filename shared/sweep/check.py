@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from shared.config import Section, load_config
-from shared.data.splits import Labelled, open_labelled
+from shared.data.splits import Labelled
 from shared.errors import UserError, did_you_mean
 from shared.evaluation.config import CommonSettings, EvaluateConfig
 from shared.evaluation.protocols import PROTOCOLS
 from shared.evaluation.scoring import CLASSIFICATION, CLASSIFICATION_HEADLINES, ON_VALIDATION
-from shared.evaluation.study.check import require_usable
+from shared.evaluation.study.check import open_once, require_usable
 from shared.evaluation.study.measures import FINETUNE
 from shared.evaluation.validation import describe_validation
 from shared.finetune.config import FinetuneConfig
@@ -197,11 +197,7 @@ def find_validation(config: CommonSettings, measure: Measure, opened: dict[Any, 
     Raises:
         UserError: no store, no labels, no validation records, one patient, or no class that can be scored.
     """
-    folds = {"train": config.train_folds, "val": config.val_folds, "test": config.test_folds}
-    key = (config.store, config.task, config.single_label, config.keep_unlabelled, *folds.values())
-    if key not in opened:
-        opened[key] = open_labelled(config.store, config.task, config.single_label, folds, config.keep_unlabelled)
-    data = opened[key]
+    data = open_once(config, opened)
     val = data.split.val
     Resamples(data.patients[val], 1)
     if measure.metric in CLASSIFICATION or measure.metric.startswith("auroc/"):

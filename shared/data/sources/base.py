@@ -323,10 +323,11 @@ def ages(values: pd.Series) -> pd.Series:
 
 
 def fold_by_patient(patients: pd.Series, num_folds: int = 10) -> pd.Series:
-    """A fold 1…num_folds from the patient's name alone: the same for every machine, order and subset."""
+    """A fold 1…num_folds from the patient's name alone: the same for every machine, order and subset; each name hashed once."""
 
     def fold(name: str) -> int:
         digest = hashlib.blake2b(name.encode(), digest_size=8).digest()
         return 1 + int.from_bytes(digest, "little") % num_folds
 
-    return patients.astype(str).map(fold)
+    names = patients.astype(str)
+    return names.map({name: fold(name) for name in names.unique()}).astype(int)

@@ -25,11 +25,10 @@ from shared.data.sources.base import (
     fold_by_patient,
     read_each,
     read_table,
-    read_wfdb,
     require_root,
 )
 from shared.data.sources.chapman_ningbo import js_patients
-from shared.data.sources.headers import EVERY_RECORD, find_records, parse_comments, refuse_twins
+from shared.data.sources.headers import EVERY_RECORD, find_records, refuse_twins
 from shared.errors import UserError, did_you_mean
 
 LABELS = snomed.LABELS
@@ -107,10 +106,7 @@ def read(config: Config, rows: pd.DataFrame) -> list[Recording | RecordError]:
     root = require_root(config.root)
 
     def read_one(row: Any) -> Recording:
-        recording, comments = read_wfdb(root / row.path)
-        info = parse_comments(comments)
-        info |= snomed.label_sets(info.get("dx", ()))
-        return Recording(recording.signal, recording.fs, recording.leads, info)
+        return snomed.read_record(root / row.path)
 
     return read_each(read_one, rows)
 

@@ -23,10 +23,9 @@ from shared.data.sources.base import (
     ages,
     fold_by_patient,
     read_each,
-    read_wfdb,
     require_root,
 )
-from shared.data.sources.headers import EVERY_RECORD, find_records, parse_comments, refuse_twins
+from shared.data.sources.headers import EVERY_RECORD, find_records, refuse_twins
 from shared.errors import UserError
 
 LABELS = (*snomed.LABELS, "rhythm", "beat")
@@ -74,12 +73,7 @@ def read(config: Config, rows: pd.DataFrame) -> list[Recording | RecordError]:
     root = require_root(config.root)
 
     def read_one(row: Any) -> Recording:
-        if row.path.endswith(".csv"):
-            return _read_csv(root / row.path)
-        recording, comments = read_wfdb(root / row.path)
-        info = parse_comments(comments)
-        info |= snomed.label_sets(info.get("dx", ()))
-        return Recording(recording.signal, recording.fs, recording.leads, info)
+        return (_read_csv if row.path.endswith(".csv") else snomed.read_record)(root / row.path)
 
     return read_each(read_one, rows)
 

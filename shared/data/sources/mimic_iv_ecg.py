@@ -71,7 +71,7 @@ def index(config: Config) -> pd.DataFrame:
             "patient": patient,
             "age": np.nan,
             "sex": np.nan,
-            "fold": _fold(patient),
+            "fold": fold_by_patient(patient),
             "ecg_time": table["ecg_time"].to_pandas(),
             "path": table["path"].to_pandas().str.removesuffix(".hea"),
         }
@@ -107,12 +107,6 @@ def read(config: Config, rows: pd.DataFrame) -> list[Recording | RecordError]:
         return read_wfdb(root / row.path)[0]
 
     return read_each(read_one, rows)
-
-
-def _fold(patients: pd.Series) -> pd.Series:
-    """Folds from the patient's name, each name hashed once."""
-    names = pd.Series(patients.unique())
-    return patients.map(dict(zip(names, fold_by_patient(names), strict=True))).astype(int)
 
 
 def _add_machine(path: Path, result: pd.DataFrame) -> None:

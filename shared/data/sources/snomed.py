@@ -9,6 +9,10 @@ STTC here, while PTB-XL classes only its diagnostic statements on them.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
+
+from shared.data.sources.base import Recording, read_wfdb
+from shared.data.sources.headers import parse_comments
 
 LABELS = ("dx", "scored", "superclass")
 """Codes as they stand, classes of the challenge, superclasses."""
@@ -85,3 +89,15 @@ def label_sets(codes: Iterable[str]) -> dict[str, list[str]]:
         "scored": sorted({SCORED[code] for code in found if code in SCORED}),
         "superclass": sorted({SUPERCLASS[code] for code in found if code in SUPERCLASS}),
     }
+
+
+def read_record(path: Path) -> Recording:
+    """A WFDB record with what its header's comments say: age, sex, and its codes as the columns `LABELS`.
+
+    Raises:
+        RecordError: it cannot be read.
+    """
+    recording, comments = read_wfdb(path)
+    info = parse_comments(comments)
+    info |= label_sets(info.get("dx", ()))
+    return Recording(recording.signal, recording.fs, recording.leads, info)

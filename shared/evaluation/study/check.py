@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
-import numpy as np
-import pandas as pd
 from torch import nn
 
 from shared.config import Section
 from shared.data.spec import InputSpec
-from shared.data.splits import Labelled, open_labelled
+from shared.data.splits import Labelled
 from shared.data.store import open_store
 from shared.errors import UserError, did_you_mean
 from shared.evaluation.config import CommonSettings
+from shared.evaluation.context import open_records
 from shared.evaluation.protocols import PROTOCOLS
 from shared.evaluation.study.measures import measures_of
 from shared.evaluation.study.plan import Study
+from shared.evaluation.validation import digest_records
 from shared.optim import OptimConfig, make_optimizer, make_schedule
 from shared.statistics.bootstrap import Resamples, find_left_out
 
@@ -96,7 +95,7 @@ def _check_records(study: Study) -> None:
     digests: dict[str, str] = {}
     for job in study.jobs.values():
         if job.row not in digests:
-            digests[job.row] = describe_test(open_records(job.scored, opened))
+            digests[job.row] = describe_test(open_once(job.scored, opened))
     first = study.config.baseline if study.config.baseline in digests else next(iter(digests))
     others = [row for row, digest in digests.items() if digest != digests[first]]
     if others:
@@ -105,24 +104,20 @@ def _check_records(study: Study) -> None:
             "rows on the same test records. Give all rows the same store, task and folds."
         )
     for job in study.jobs.values():
-        data = open_records(job.scored, opened)
+        data = open_once(job.scored, opened)
         Resamples(data.patients[data.split.test], 1)
         find_left_out(data.labels[data.split.test], data.task.classes, job.scored.min_positives)
 
 
-def open_records(config: CommonSettings, opened: dict[Any, Labelled]) -> Labelled:
+def open_once(config: CommonSettings, opened: dict[Any, Labelled]) -> Labelled:
     """The records of an evaluation; `opened` keeps what was read before."""
-    folds = {"train": config.train_folds, "val": config.val_folds, "test": config.test_folds}
-    key = (config.store, config.task, config.single_label, config.keep_unlabelled, *folds.values())
+    folds = (config.train_folds, config.val_folds, config.test_folds)
+    key = (config.store, config.task, config.single_label, config.keep_unlabelled, *folds)
     if key not in opened:
-        opened[key] = open_labelled(config.store, config.task, config.single_label, folds, config.keep_unlabelled)
+        opened[key] = open_records(config)
     return opened[key]
 
 
 def describe_test(data: Labelled) -> str:
     """A digest of the test records, their classes and labels."""
-    test = data.split.test
-    records = data.store.records.iloc[data.indices[test]][["source", "record", "segment", "patient"]]
-    rows = pd.util.hash_pandas_object(records, index=False).to_numpy(np.uint64)
-    classes = "|".join(data.task.classes).encode()
-    return hashlib.sha256(rows.tobytes() + np.packbits(data.labels[test] != 0).tobytes() + classes).hexdigest()[:16]
+    return digest_records(data, data.split.test, "|".join(data.task.classes).encode())

@@ -13,10 +13,10 @@ from shared.config import REPO_ROOT
 from shared.data import databases, doctor, probe
 from shared.data.databases import DATABASES, recognise
 from shared.data.doctor import main
-from shared.data.fetching import digest_of
 from shared.data.sources import SOURCES
 from shared.data.wholeness import bytes_wanted
 from shared.errors import UserError
+from shared.files import digest
 from tests.golden import real_data
 from tests.shared.data.wfdb_records import draw_ecg, write_record
 
@@ -133,7 +133,7 @@ def test_changed_byte(root: Path, capsys: pytest.CaptureFixture) -> None:
 def test_md5_of_a_folder_below(root: Path, capsys: pytest.CaptureFixture) -> None:
     folder = root / "records500" / "00001"
     (root / "SHA256SUMS.txt").unlink()
-    (folder / "MD5SUMS").write_text("".join(f"{digest_of(p, 'md5')}  {p.name}\n" for p in sorted(folder.iterdir())))
+    (folder / "MD5SUMS").write_text("".join(f"{digest(p, 'md5')}  {p.name}\n" for p in sorted(folder.iterdir())))
     lines, code = call(capsys, str(root), "subset=true")
     assert code == 0 and any("6 of 6 checksums are the publisher's" in line for line in lines)
     os.truncate(folder / "00004_hr.hea", 30)

@@ -15,7 +15,7 @@ from shared.data.splits import Labelled
 from shared.errors import UserError
 from shared.evaluation.config import CommonSettings
 from shared.evaluation.study.__main__ import main
-from shared.evaluation.study.check import describe_test, open_records
+from shared.evaluation.study.check import describe_test, open_once
 from shared.evaluation.study.config import read_study
 from shared.evaluation.study.plan import plan_study
 from tests.shared.evaluation.study.studies import write_study
@@ -86,7 +86,7 @@ def test_unlabelled_records_are_records_where_they_take_part(synthetic_store: Pa
     records.to_parquet(tmp_path / "store" / "records.parquet")
     opened: dict[Any, Labelled] = {}
     given = {"store": tmp_path / "store", "task": "superclass"}
-    kept, dropped = (open_records(CommonSettings(**given, keep_unlabelled=keep), opened) for keep in (True, False))
+    kept, dropped = (open_once(CommonSettings(**given, keep_unlabelled=keep), opened) for keep in (True, False))
     assert len(kept.split.test) == bare.sum() > len(dropped.split.test)
     assert describe_test(kept) != describe_test(dropped)
 
