@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import statistics
 import tempfile
@@ -12,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 
 from shared.config import load_config
@@ -43,11 +45,63 @@ def read_batches(store: ECGStore, indices: np.ndarray) -> None:
         store.read(indices[first : first + 64])
 
 
+def repeat(store: ECGStore, out: Path, number: int) -> None:
+    """A store of about `number` records: the first shard of `store` again and again, as links, so that no disk is filled."""
+    out.mkdir()
+    records, shard = store.records, store.meta["shards"][0]
+    times = max(1, round(number / len(records)))
+    shards = [f"signals-{i:05d}.npy" for i in range(times)]
+    for name in shards:
+        (out / name).hardlink_to(store.path / shard)
+    pd.concat([records] * times).to_parquet(out / "records.parquet", index=False)
+    (out / "store.json").write_text(json.dumps({**store.meta, "shards": shards, "num_records": times * len(records)}))
+
+
+def anonymous_mib() -> float:
+    """Memory of this process, its libraries' too, that no file backs."""
+    with Path("/proc/self/status").open() as status:
+        return next(float(line.split()[1]) / 1024 for line in status if line.startswith("RssAnon"))
+
+
+def large(small: ECGStore, out: Path, number: int) -> None:
+    """A store of many records against one of few: opening, memory, loader speed, in turn."""
+    repeat(small, out, number)
+    opening = seconds(lambda: ECGStore(out).select([1, 2, 3]))
+    store = ECGStore(out)
+    print(f"store of {len(store)} records: opened, folds chosen in {opening:.3f} s")
+    batches = 16
+    epochs = iter(range(1000))
+
+    def load(some: ECGStore) -> None:
+        size = min(256, len(some) // 2)
+        epoch = EpochBatches(some, np.arange(len(some)), SPEC, size, seed=0, epoch=next(epochs))
+        for _, (signals, _) in zip(range(batches), train_batches(epoch), strict=False):
+            signals.float().mul_(1e-3)
+
+    for shuffle in ("full", "shards"):
+        small.shuffle = store.shuffle = shuffle
+        rates = []
+        for some in (small, store):
+            load(some)
+            of_batches = min(batches, max(1, len(some) // 256)) * min(256, len(some) // 2)
+            # Shuffling a whole epoch is done once for thousands of batches; here it would be half of the time.
+            whole = seconds(partial(load, some))
+            order = seconds(lambda some=some: some.order(np.arange(len(some)), np.random.default_rng(0)))
+            rates.append(of_batches / (whole - order))
+        print(
+            f"shuffle={shuffle:<7} {rates[1]:8.0f} records/s of it, {rates[0]:.0f} of the small one; "
+            f"an epoch's order {order:.2f} s, {anonymous_mib():.0f} MiB held by the process"
+        )
+    small.shuffle = "full"
+
+
 def main() -> None:
     """Print one line per measurement."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--records", type=int, default=4096, help="in the store that the loader reads")
-    num_records = parser.parse_args().records
+    parser.add_argument("--large", type=int, default=1_000_000, help="in the store that repeats it")
+    options = parser.parse_args()
+    num_records = options.records
     torch.set_num_threads(1)
     patients = synthetic.draw_patients(256, seed=0)
     took = seconds(lambda: synthetic.render(patients))
@@ -71,6 +125,7 @@ def main() -> None:
             print(f"read, resampled to {fs} Hz {len(some) / took:7.0f} records/s on one core")
         load()
         print(f"loader, 9 s crops, float {num_records / seconds(load):8.0f} records/s (target >= 20000)")
+        large(store, Path(folder) / "large", options.large)
         links = [Path(folder) / f"store{i}" for i in range(5)]
         for link in links:
             shutil.copytree(out, link)

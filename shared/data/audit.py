@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from shared.data.copy_groups import CopyGroups
 from shared.data.quality import FLAGS, LIMB_MV
 from shared.measurements.catalog import VALUES
 
@@ -66,6 +67,7 @@ class Audit:
         num_records: int,
         num_patients: int,
         duplicates: list[list[str]],
+        copies: CopyGroups,
         seconds: float,
     ) -> dict[str, Any]:
         """Summary of one preparation, ready for JSON.
@@ -75,6 +77,7 @@ class Audit:
             num_records: records in the index, usable or not.
             num_patients: in the store.
             duplicates: records of each group of sample-identical segments.
+            copies: of any kind, these among them.
             seconds: wall time.
         """
         residual = np.concatenate(self.residuals)
@@ -89,6 +92,12 @@ class Audit:
             "left_out": dict(Counter(item["reason"] for item in left_out)),
             "left_out_records": list(left_out),
             "duplicates": duplicates,
+            "copies": {
+                "groups": copies.groups,
+                "in_several_folds": copies.apart,
+                "moved_segments": copies.moved,
+                "unseen": copies.unseen,
+            },
             "clipped_segments": self.clipped,
             "flat_segments": self.flat,
             "flags": self.flags,
@@ -131,6 +140,7 @@ def print_audit(audit: dict[str, Any], out: Path) -> None:
     lines.append(
         f"duplicates   {len(audit['duplicates'])} groups of sample-identical segments{': ' + pairs if pairs else ''}"
     )
+    lines.append(f"copies       {_copies(audit['copies'])}")
     residual = audit["limb_residual_mv"]
     if residual["checked"]:
         lines.append(
@@ -156,3 +166,14 @@ def print_audit(audit: dict[str, Any], out: Path) -> None:
         leads = ", ".join(f"{count} in {lead}" for lead, count in found["leads"].items())
         lines.append(f"features     measured: {leads}; segments without: {shown or 'none'}")
     print("\n".join(lines))
+
+
+def _copies(found: dict[str, Any]) -> str:
+    """Groups of copies, what became of their folds, and what was not looked for."""
+    groups, several, moved = found["groups"], found["in_several_folds"], found["moved_segments"]
+    told = f"{len(groups)} groups of recordings that are the same, be it shifted, cut or rescaled"
+    told += "".join(f"{'; ' if i else ': '}{' = '.join(names)}" for i, names in enumerate(groups[:SHOWN]))
+    if several:
+        fate = f"{moved} segments went along" if moved else "left as published; copies=one_fold gives each group one"
+        told += f". {several} stood in several folds: {fate}"
+    return told + (f". Not looked for: {found['unseen']}" if found["unseen"] else "")

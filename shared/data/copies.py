@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shared.data.fingerprint import PRINT_FS, Prints, common_leads, store_prints
+from shared.data.fingerprint import PRINT_FS, Prints, Signals, common_leads, store_prints
 from shared.data.store import ECGStore
 
 ALIKE = 0.98
@@ -78,8 +78,29 @@ def find_copies(a: ECGStore, in_a: np.ndarray, b: ECGStore, in_b: np.ndarray) ->
     return Copies(one, two, correlation, leads, (mute_a, mute_b))
 
 
+def find_copies_within(store: Signals, indices: np.ndarray) -> Copies:
+    """Which of these records are one recording: `find_copies` of one store with itself, each pair once, at half its cost."""
+    leads, indices = common_leads(store.leads, store.leads), np.asarray(indices)
+    pairs = [np.empty((3, 0))]
+    mute = 0
+    for first in range(0, len(indices) if leads else 0, AT_A_TIME):
+        prints = store_prints(store, indices[first : first + AT_A_TIME], leads)
+        mute += prints.mute
+        for second in range(first, len(indices), AT_A_TIME):
+            others = prints if second == first else store_prints(store, indices[second : second + AT_A_TIME], leads)
+            one, two, correlation = match_prints(prints, others)
+            pairs.append(np.stack([one + first, two + second, correlation]))
+    one, two, correlation = np.concatenate(pairs, axis=1)
+    once = one < two
+    mute = mute if leads else len(indices)
+    return Copies(one[once].astype(int), two[once].astype(int), correlation[once], leads, (mute, mute))
+
+
 def match_prints(a: Prints, b: Prints) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pairs of one recording: record of a, record of b, correlation; each pair once."""
+    """Pairs of one recording: record of a, record of b, correlation; each pair once.
+
+    Of prints with themselves, at least those where the record of a comes first.
+    """
     none = np.empty(0, int), np.empty(0, int), np.empty(0)
     if not len(a.owner) or not len(b.owner):
         return none
@@ -89,7 +110,7 @@ def match_prints(a: Prints, b: Prints) -> tuple[np.ndarray, np.ndarray, np.ndarr
     product = np.empty(BLOCK, np.float32)  # a fresh one in each turn would cost more than the product itself
     for first in range(0, len(flat_a), BLOCK[0]):
         rows, columns = [], []
-        for second in range(0, len(flat_b), BLOCK[1]):
+        for second in range(first // BLOCK[1] * BLOCK[1] if a is b else 0, len(flat_b), BLOCK[1]):
             one, two = flat_a[first : first + BLOCK[0]], flat_b[second : second + BLOCK[1]]
             alike = np.matmul(one, two.T, out=product.ravel()[: len(one) * len(two)].reshape(len(one), len(two)))
             row, column = np.divmod(np.flatnonzero(alike.ravel() > ALIKE), len(two))

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Protocol
 
 import numpy as np
 from scipy.ndimage import maximum_filter1d, uniform_filter1d
 from scipy.signal import butter, resample_poly, sosfiltfilt
 
-from shared.data.store import ECGStore
 from shared.leads import lead_indices
 from shared.signals import FLAT_MV
 
@@ -33,6 +33,20 @@ LEAD_PREFERENCE: tuple[str, ...] = ("II", "V2", "V5", "I", "V1", "V4", "V6", "V3
 NUM_LEADS = 4
 CHUNK = 256
 """Records that are read at a time."""
+
+
+class Signals(Protocol):
+    """What fingerprints are made of: an `ECGStore`, or one that is still being written."""
+
+    @property
+    def leads(self) -> tuple[str, ...]: ...
+    @property
+    def fs(self) -> float: ...
+    @property
+    def scale(self) -> float: ...
+    @property
+    def num_samples(self) -> int: ...
+    def read_windows(self, indices: np.ndarray, starts: np.ndarray, length: int, rows: Sequence[int]) -> np.ndarray: ...
 
 
 @dataclass(frozen=True)
@@ -62,7 +76,7 @@ def common_leads(a: Sequence[str], b: Sequence[str]) -> tuple[str, ...]:
     return tuple(lead for lead in LEAD_PREFERENCE if lead in a and lead in b)[:NUM_LEADS]
 
 
-def store_prints(store: ECGStore, indices: np.ndarray, leads: Sequence[str]) -> Prints:
+def store_prints(store: Signals, indices: np.ndarray, leads: Sequence[str]) -> Prints:
     """Fingerprints of these records of a store, in order; reads `CHUNK` at a time."""
     rows = lead_indices(leads, store.leads)
     parts = []
@@ -131,4 +145,6 @@ def _vectors(signals: np.ndarray, owner: np.ndarray, at: np.ndarray) -> np.ndarr
     around = signals[(*rows, low[:, None])] * (1 - share) + signals[(*rows, low[:, None] + 1)] * share
     around /= np.maximum(np.linalg.norm(around, axis=2, keepdims=True), 1e-9)
     size = np.linalg.norm(around, axis=(1, 2), keepdims=True)
-    return np.asarray((around / np.maximum(size, 1e-9)).reshape(len(around), -1), dtype=np.float32)
+    return np.asarray(
+        (around / np.maximum(size, 1e-9)).reshape(len(around), np.prod(around.shape[1:])), dtype=np.float32
+    )

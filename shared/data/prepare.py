@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from shared.config import Choice, config_from_cli, entry_point
 from shared.data.audit import Audit, print_audit
+from shared.data.copy_groups import Shards
 from shared.data.parallel import map_in_order
 from shared.data.quality import flag_amplitudes
 from shared.data.records_table import write_table
@@ -27,7 +28,13 @@ from shared.files import clean_up, hold
 
 OF_THE_MACHINE = {"workers", "backend", "scheduler", "chunk", "overwrite", "out"}
 """Settings that change nothing in the store."""
-SINCE: dict[str, object] = {"resample": "fft", "short": "leave_out", "scale": None}
+SINCE: dict[str, object] = {
+    "resample": "fft",
+    "short": "leave_out",
+    "scale": None,
+    "copies": "name",
+    "near_copies": False,
+}
 """What stores of before these settings were made with."""
 
 
@@ -71,7 +78,8 @@ def _prepare(config: PrepareConfig, settings: dict[str, Any]) -> ECGStore:
             reasons = "; ".join(f"{item['record']}: {item['detail']}" for item in left_out[:3])
             raise StoreError(f"none of {len(whole)} records could be used. First: {reasons}")
         counts = Audit(source.LABELS, config.features)
-        groups = write_table(writer.parts, writer.folder / "records.parquet", source.LABELS, config.leads, counts)
+        shards = Shards.open([writer.folder / name for name in writer.shards], config)
+        groups = write_table(writer.parts, writer.folder / "records.parquet", source.LABELS, shards, config, counts)
         audit = counts.result(left_out, len(whole), *groups, time.perf_counter() - started)
         meta = {
             "fs": config.fs,

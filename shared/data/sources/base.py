@@ -57,6 +57,16 @@ class PrepareConfig(Section):
     scale: float | None = Field(
         None, gt=0, description="of a unit in one step of the stored integers; of mV 0.001, of others it must be given"
     )
+    copies: Literal["one_fold", "name"] | None = Field(
+        None,
+        description="copies of one recording get one fold with all records of their patients, or are only named; "
+        "null: one_fold, but name where the folds are published ones",
+    )
+    near_copies: bool | None = Field(
+        None,
+        description="look for copies that are shifted, cut, resampled, rescaled or filtered too; null: in up to 30 000 "
+        "segments, as the time grows with the square",
+    )
     limit: int | None = Field(None, ge=1, description="read only the first records")
     workers: int = Field(-1, description="parallel jobs; -1 = one a core")
     backend: Literal["loky", "dask", "threading", "sequential"] = "loky"
@@ -95,6 +105,11 @@ class PrepareConfig(Section):
     def store_unit(self) -> str:
         """Unit of the store's signals: mV, whatever the files' is, but for signals that are no voltage."""
         return "mV"
+
+    @property
+    def published_folds(self) -> bool:
+        """Whether the folds are the publisher's, or the user's own, and not drawn here."""
+        return False
 
     @property
     def step(self) -> float:

@@ -70,6 +70,11 @@ class Config(PrepareConfig):
                 raise ValueError(f"{(wrong or ['no cohort is given.'])[0]} Expected some of {', '.join(COHORTS)}")
         return value
 
+    @property
+    def published_folds(self) -> bool:
+        """PTB-XL's, where its table is given."""
+        return self.ptbxl_csv is not None
+
 
 def index(config: Config) -> pd.DataFrame:
     """One row per record of the cohorts chosen, wherever their folders lie at or below `root`; labels come on reading.

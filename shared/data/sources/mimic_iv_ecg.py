@@ -52,6 +52,11 @@ class Config(PrepareConfig):
         Field(("all_diag_all", "all_diag_hosp"), min_length=1, description="columns of `icd` to take as labels")
     )
 
+    @property
+    def published_folds(self) -> bool:
+        """Those of MIMIC-IV-ECG-Ext-ICD, where it is given."""
+        return self.icd is not None
+
 
 def index(config: Config) -> pd.DataFrame:
     """One row per record, called by its study_id.

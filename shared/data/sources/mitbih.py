@@ -53,6 +53,11 @@ class Config(PrepareConfig):
     source: Literal["mitbih"] = "mitbih"
     leads: tuple[str, ...] = ("MLII",)
 
+    @property
+    def published_folds(self) -> bool:
+        """DS1 and DS2."""
+        return True
+
 
 def index(config: Config) -> pd.DataFrame:
     """One row per record; folds 1-9 are DS1, 10 is DS2, and 0 the four paced records, which are in neither.

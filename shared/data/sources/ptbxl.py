@@ -42,6 +42,11 @@ class Options(PrepareConfig):
     )
     single_label: bool = Field(False, description="keep only records with exactly one superclass (the seed's task)")
 
+    @property
+    def published_folds(self) -> bool:
+        """PTB-XL's own."""
+        return True
+
 
 class Config(Options):
     """Options of the source `ptbxl`."""

@@ -71,6 +71,11 @@ class Config(PrepareConfig):
         """Unit of the store's signals."""
         return ARBITRARY if self.unit == ARBITRARY else "mV"
 
+    @property
+    def published_folds(self) -> bool:
+        """Those of a column of the table."""
+        return self.fold_column is not None
+
 
 def index(config: Config) -> pd.DataFrame:
     """One row per line of the table.

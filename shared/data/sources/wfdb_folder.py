@@ -41,6 +41,11 @@ class Config(PrepareConfig):
     )
     fold_column: str | None = Field(None, description="column with the fold 1-10; else drawn from the patient's name")
 
+    @property
+    def published_folds(self) -> bool:
+        """Those of a column of the table."""
+        return self.fold_column is not None
+
 
 def index(config: Config) -> pd.DataFrame:
     """One row per header found, joined with the CSV where there is one."""
