@@ -61,6 +61,11 @@ class TripletConfig(EvaluatedConfig):
             raise ValueError(
                 f"per_class {self.per_class} must be 2 or more and divide optim.batch_size {self.optim.batch_size}"
             )
+        stores = self.data.store if isinstance(self.data.store, list) else []
+        if self.data.shuffle != "full" or any(share.weight != 1 for share in stores):
+            raise ValueError(
+                "batches are drawn by class from all labelled records: leave out data.shuffle and the weights of data.store"
+            )
         if self.optim.micro_batch is not None:
             raise ValueError("optim.micro_batch: triplets are formed within a whole batch; lower batch_size instead")
         return self

@@ -115,14 +115,16 @@ class VQVAE(nn.Module):
         """Reconstruct.
 
         Returns:
-            Terms: `loss`, its parts `reconstruction`, `spectral`, `commitment`; `pred [B, L, N, P]`, `indices`.
+            Terms: `loss`, its parts `reconstruction`, `spectral`, `commitment`; `pred [B, L, N, P]`, `indices`; the
+            reconstruction of each record, `record_loss [B]`, detached.
         """
         quantized = self.quantize(self.encode(ecg, leads))
         pred = self.from_codes(quantized.codes, self._rows(leads))
         target = patchify(ecg, self.config.model.patch_size)
         if self.config.model.norm_pix_loss:
             target = standardize_patches(target)
-        reconstruction = balanced_mse(pred, target, self.config.lead_balance)
+        errors = balanced_errors(pred, target, self.config.lead_balance)
+        reconstruction = errors.mean()
         spectral = reconstruction.new_zeros(())
         if self.config.spectral_weight:
             spectral = spectral_distance(pred.flatten(2), target.flatten(2))
@@ -131,6 +133,7 @@ class VQVAE(nn.Module):
             reconstruction=reconstruction,
             spectral=spectral,
             commitment=quantized.loss,
+            record_loss=errors.detach().mean(dim=1),
             pred=pred,
             indices=quantized.indices,
         )
@@ -293,8 +296,8 @@ DESIGNS: dict[str, Any] = {"tokens": (TokensToCodes, CodesToPatches), "pooled": 
 # ---------------------------------------------------------------- loss
 
 
-def balanced_mse(pred: Tensor, target: Tensor, balance: float) -> Tensor:
-    """Mean squared error, each lead divided by its own variance to the power `balance`.
+def balanced_errors(pred: Tensor, target: Tensor, balance: float) -> Tensor:
+    """Mean squared error `[B, L]`, each lead divided by its own variance to the power `balance`.
 
     Args:
         pred: `[B, L, N, P]`.
@@ -303,7 +306,7 @@ def balanced_mse(pred: Tensor, target: Tensor, balance: float) -> Tensor:
     """
     error = (pred.float() - target).square().mean(dim=(2, 3))  # [B, L]
     variance = target.flatten(2).var(-1, correction=0).clamp_min(LEAST_VARIANCE)
-    return (error / variance**balance).mean()
+    return error / variance**balance
 
 
 def spectral_distance(pred: Tensor, target: Tensor) -> Tensor:

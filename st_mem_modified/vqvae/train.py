@@ -66,7 +66,7 @@ def train(config: VQTrainConfig) -> Path:
         for epoch in run.epochs(optim.epochs, data.steps, data):
             if epoch.position == 0:
                 census.reset()
-            for signals, _ in epoch:
+            for signals, indices in epoch:
                 run.begin_step()
                 schedule.step_update(run.step)
                 model.train()
@@ -77,7 +77,8 @@ def train(config: VQTrainConfig) -> Path:
                 run.scaler.scale(out.loss).backward()
                 grad_norm = run.update(model, optimizer, optim.clip_grad)
                 census.add(out.indices)
-                epoch.add(epoch_loss=out.loss, epoch_commitment=out.commitment)
+                by_store = store.loss_by_store(indices, [out.record_loss])
+                epoch.add(epoch_loss=out.loss, epoch_commitment=out.commitment, **by_store)
                 if run.step % config.log_every == 0:
                     parts = {name: out[name].detach() for name in ("loss", "reconstruction", "commitment")}
                     values = run.mean_over_ranks({**parts, "grad_norm": grad_norm})
@@ -114,7 +115,7 @@ def finish_epoch(
 ) -> None:
     """Health of the codebook and quality of the reconstruction on validation, the alarm, and every few epochs pictures."""
     # Quantisers say their commitment in training only, so it is the epoch's mean.
-    values = run.mean_over_ranks(epoch.means())
+    values = epoch.over_ranks()
     require_finite(values["epoch_loss"], run.step)
     if not run.is_main:
         return

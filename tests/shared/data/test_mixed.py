@@ -15,15 +15,20 @@ from ecg_jepa_modified.config import PretrainConfig as JEPAConfig
 from ecg_jepa_modified.pretrain import pretrain as pretrain_jepa
 from shared.config import load_config
 from shared.data.loader import TrainingBatches
-from shared.data.prepare import prepare
+from shared.data.prepare import choose_config, prepare
 from shared.data.sources import code15, ptbxl, wfdb_folder
 from shared.data.spec import DataConfig, InputSpec
 from shared.data.store import ECGStore, StoreError, open_store
 from shared.data.writer import StoreWriter
+from shared.errors import UserError
 from shared.evaluation.contamination import check_contamination
 from shared.leads import LEADS
 from st_mem_modified.config import PretrainConfig as STMEMConfig
 from st_mem_modified.pretrain import pretrain as pretrain_st_mem
+from st_mem_modified.triplet import TripletConfig as STMEMTripletConfig
+from st_mem_modified.triplet import train as tune
+from st_mem_modified.vqvae.config import VQTrainConfig
+from st_mem_modified.vqvae.train import train as train_vqvae
 from tests.golden import real_data
 
 SPEC = InputSpec(fs=100, num_samples=25, leads=("V2", "I"))
@@ -153,6 +158,7 @@ SMALL = ["model.size=tiny", "model.depth=1", "model.input.seconds=3", "optim.bat
 METHODS: dict[str, Any] = {
     "st_mem": (STMEMConfig, pretrain_st_mem, []),
     "ecg_jepa": (JEPAConfig, pretrain_jepa, ["model.predictor_depth=1"]),
+    "vqvae": (VQTrainConfig, train_vqvae, ["quantizer.codebook_size=16"]),
 }
 
 
@@ -167,7 +173,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_both_methods_train_on_three_databases(real: list[Path], method: str, tmp_path: Path) -> None:
+def test_pretraining_reads_three_databases(real: list[Path], method: str, tmp_path: Path) -> None:
     config_class, pretrain, more = METHODS[method]
     stores = ", ".join(f"{{path: {place}}}" for place in real)
     given = [f"run.out={tmp_path / 'run'}", f"data.store=[{stores}]", "data.folds=null", "data.val_folds=null"]
@@ -178,3 +184,28 @@ def test_both_methods_train_on_three_databases(real: list[Path], method: str, tm
     assert min(by_store) < last["epoch_loss"] < max(by_store)
     record = json.loads((out / "provenance.json").read_text())[-1]
     assert [one["path"] for one in record["store"]] == [str(place) for place in real]
+
+
+def test_triplets_are_drawn_from_all_stores(tmp_path: Path) -> None:
+    common = ["backend=sequential", "fs=100", "seconds=5"]
+    for seed in (1, 2):
+        options = [f"out={tmp_path / f'store{seed}'}", f"seed={seed}", "num_records=150", *common]
+        prepare(load_config(choose_config, "configs/data/synthetic.yaml", options))
+    shares = ", ".join(f"{{path: {tmp_path / f'store{seed}'}}}" for seed in (1, 2))
+    given = [f"data.store=[{shares}]", "run.device=cpu", "data.folds=[1,2,3,4,5,6,7,8]", "data.val_folds=[9,10]"]
+    small = ["model.size=tiny", "model.depth=1", "model.input.fs=100", "model.input.seconds=3", "optim.epochs=1"]
+    start = [f"run.out={tmp_path / 'start'}", "optim.batch_size=16", "optim.warmup_epochs=0"]
+    weights = pretrain_st_mem(load_config(STMEMConfig, None, [*given, *small, *start]))
+    tuned = [f"encoder.weights={weights}", "task=superclass", "optim.epochs=1", "optim.warmup_epochs=0", "per_class=2"]
+    more = [*given, *tuned, f"run.out={tmp_path / 'run'}", "optim.batch_size=16", "choose_k=3"]
+    out = tune(load_config(STMEMTripletConfig, None, more))
+    opened = ECGStore(tmp_path / "store1"), ECGStore(tmp_path / "store2")
+    used = sum((store.records.superclass.str.len() == 1).sum() for store in opened)
+    cached = next((out / "cache").glob("*.npy"))
+    assert len(np.load(cached)) == used
+
+
+@pytest.mark.parametrize("wrong", ["data.shuffle=shards", "data.store=[{path: data/a, weight: 2}, {path: data/b}]"])
+def test_triplets_have_no_weights_or_shards(wrong: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="drawn by class"):
+        load_config(STMEMTripletConfig, None, [f"run.out={tmp_path}", wrong])
