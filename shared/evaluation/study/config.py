@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from shared.config import RepoPath, Section, load_config
 from shared.errors import UserError, did_you_mean
+from shared.evaluation.following import find_preset
+from shared.evaluation.presets import EVALUATION
 
 PROGRAM = "shared.evaluation.study"
 Settings = dict[str, Any]
@@ -48,6 +50,9 @@ class Hypothesis(Section):
 class EvaluationPart(Section):
     """What the evaluations of all rows have in common."""
 
+    protocol: str | None = Field(
+        None, description="a published protocol whose settings are taken, but for keys written out: a name in PRESETS"
+    )
     task: str = Field("ptbxl_superclass", description="a key of TASKS or a label column of the store")
     single_label: bool = Field(False, description="use only records with exactly one label")
     train_folds: tuple[int, ...] = (1, 2, 3, 4, 5, 6, 7, 8)
@@ -57,6 +62,15 @@ class EvaluationPart(Section):
     min_positives: int = Field(5, ge=1, description="classes with fewer test positives are left out of averages")
     resamples: int = Field(1000, ge=1, description="draws of patients in each evaluation's own page")
     set: Settings = Field({}, description="further settings of the evaluations: `section.key: value`")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _under_preset(cls, values: Any) -> Any:
+        """Of the preset, what fine-tunings take over too; the rest is the evaluations' own to take."""
+        if not isinstance(values, Mapping) or values.get("protocol") is None:
+            return values
+        settings = find_preset(values["protocol"]).parts[EVALUATION].settings
+        return {**{key: value for key, value in settings.items() if key in cls.model_fields}, **values}
 
 
 class Size(Section):

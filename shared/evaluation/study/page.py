@@ -121,6 +121,18 @@ def method(study: Study, found: Found) -> str:
     )
 
 
+def followed_protocols(study: Study) -> list[str]:
+    """What the published protocol is that rows follow, and where each deviates; nothing where none is named."""
+    rows: dict[str, list[str]] = {}
+    for job in study.jobs.values():
+        if job.follows is not None:
+            for note in job.follows.notes:
+                of_note = rows.setdefault(note, [])
+                of_note += [job.row] if job.row not in of_note else []
+    everyone = list(dict.fromkeys(job.row for job in study.jobs.values()))
+    return [note if of == everyone else f"{', '.join(of)}: {note}" for note, of in rows.items()]
+
+
 def summary(found: Found) -> str:
     """How many hypotheses came out how."""
     verdicts = [c.verdict for c in found.conclusions]
@@ -141,6 +153,8 @@ def write_markdown(study: Study, found: Found, scores: pd.DataFrame, differences
         *_markdown(differences),
         "",
         method(study, found),
+        "",
+        *(f"* {note}" for note in followed_protocols(study)),
     ]
     if found.conclusions:
         parts += ["", *_markdown(hypothesis_table(found)), "", *(f"* {c.sentence}" for c in found.conclusions)]
@@ -185,6 +199,7 @@ def write_page(study: Study, found: Found, scores: pd.DataFrame, differences: pd
         figures=[figure for figure in figures if figure is not None],
         tables=[("Scores", _cells(scores)), (f"Differences to {study.config.baseline}", _cells(differences))],
         method=method(study, found),
+        protocols=followed_protocols(study),
         hypotheses=_cells(hypothesis_table(found)),
         conclusions=[(c.verdict.replace(" ", "-"), c.sentence) for c in found.conclusions],
         made=say_surroundings(surroundings(torch.device("cpu"))),

@@ -15,6 +15,8 @@ from shared.config import REPO_ROOT, Section, load_config, to_yaml
 from shared.config_keys import known_keys
 from shared.errors import UserError
 from shared.evaluation.config import CommonSettings, EvaluateConfig
+from shared.evaluation.following import Followed, followed
+from shared.evaluation.presets import EVALUATION
 from shared.evaluation.study.config import Row, Settings, StudyConfig
 from shared.finetune.config import FinetuneConfig
 from shared.programs import find_program, program_of, programs_of
@@ -49,6 +51,13 @@ class Job:
     def name(self) -> str:
         """As messages call it."""
         return f"{self.row}, seed {self.seed}"
+
+    @property
+    def follows(self) -> Followed | None:
+        """The published protocol that its scores follow."""
+        if isinstance(self.config, FinetuneConfig):
+            return followed(self.config, self.config.mode)
+        return followed(self.scored, EVALUATION)
 
     @property
     def evaluation(self) -> Path:
@@ -198,6 +207,8 @@ def _training_settings(config: StudyConfig, kind: type[Section], folder: Path, s
         kind, FinetuneConfig
     ):  # what it trains on is what it is tested on; others may learn from other records
         settings["single_label"] = common.single_label
+        if common.protocol is not None:
+            settings["protocol"] = common.protocol
     known = set(known_keys(kind))
     return {key: value for key, value in settings.items() if key in known}
 
@@ -205,6 +216,8 @@ def _training_settings(config: StudyConfig, kind: type[Section], folder: Path, s
 def _evaluation_settings(config: StudyConfig, row: Row, seed: int) -> Settings:
     common = config.evaluation
     own: dict[str, Any] = {key: value for key, value in common if key != "set"}
+    if common.protocol is None:
+        del own["protocol"]
     return {**own, "store": str(config.store), "seed": seed, "device": config.device, **common.set, **row.evaluation}
 
 

@@ -52,6 +52,8 @@ def with_rows(tmp: Path, rows: Mapping[str, Any], **changes: Any) -> str:
         ("hypotheses=[{row: lead V1, metric: knn/f1_weighted}]", "A study can test: "),
         ("hypotheses=[{row: lead V1, metric: linear_probe/auroc_macro}]", "has no metric 'linear_probe/auroc_macro'"),
         ("evaluation.protocols=knnn", "unknown 'knnn'; did you mean 'knn'"),
+        ("evaluation.protocol=sed", "protocol: 'sed' is no preset; did you mean 'seed'"),
+        ("evaluation.protocol=seed", "protocol: seed does not define the task 'kind', only"),
         ("evaluation.task=kinds", "did you mean 'kind'"),
         ("evaluation.knn=3", "unknown key"),
         ("rows.lead I.set={encoder.lead: I}", "row lead I: unknown key 'encoder.lead'"),
