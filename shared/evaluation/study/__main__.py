@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 from shared.config import asks_for_help, config_from_cli, entry_point
 from shared.errors import UserError
@@ -70,7 +71,9 @@ def run_part(study: Study, part: str) -> int:
     Raises:
         UserError: there is no such part.
     """
-    study, searches = search_rows(study, check_search(study), run=part == "search")
+    study.out.mkdir(parents=True, exist_ok=True)
+    with hold(study.out) if part == "search" else nullcontext():
+        study, searches = search_rows(study, check_search(study), run=part == "search")
     jobs, unusable = list(study.jobs.values()), {found.row: found.why for found in searches if found.chosen is None}
     if part == "search":
         return 1 if unusable else 0

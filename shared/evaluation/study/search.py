@@ -176,14 +176,14 @@ def search_row(study: Study, row: str, measure: Measure, run: bool = True) -> Se
             kept.tell(trial.number, None if score is None else score["value"], state=state)
         return score is not None
 
-    for lost in kept.get_trials(states=(states.RUNNING,)):
+    for lost in kept.get_trials(states=(states.RUNNING,)) if run else []:
         if lost.params.keys() != space.keys():  # stopped before it was drawn
             kept.tell(lost.number, state=states.PRUNED)
     stopped = kept.get_trials(states=(states.RUNNING,)) if run else []
     ended = len(kept.get_trials(states=(states.COMPLETE, states.FAIL)))
     if run:
         run_jobs(range(ended, wanted), lambda place: f"{row}, trial {place}", run_trial)
-    return _choose(study, row, measure, kept.get_trials(states=(states.COMPLETE, states.FAIL)), folder)
+    return _choose(study, row, measure, kept.get_trials(states=(states.COMPLETE, states.FAIL)), folder, run)
 
 
 def _before(job: Job) -> list[Job]:
@@ -191,8 +191,8 @@ def _before(job: Job) -> list[Job]:
     return [] if job.after is None else [*_before(job.after), job.after]
 
 
-def _choose(study: Study, row: str, measure: Measure, trials: list[Any], folder: Path) -> Searched:
-    """The trial with the best score, of equals the earlier; all of them go to `search.csv` in their folder.
+def _choose(study: Study, row: str, measure: Measure, trials: list[Any], folder: Path, write: bool) -> Searched:
+    """The trial with the best score, of equals the earlier; all of them go to `search.csv` in their folder, if asked for.
 
     Raises:
         UserError: trials that were scored on different validation records.
@@ -217,8 +217,9 @@ def _choose(study: Study, row: str, measure: Measure, trials: list[Any], folder:
         {"trial": line["trial"], **line["values"], measure.name: line["score"]["value"] if line["score"] else None}
         for line in lines
     ]
-    pd.DataFrame(table).to_csv(folder / "search.csv", index=False)
-    print(f"{row}: of {len(lines)} trials {say_settings(best['values'])} is the best on validation", flush=True)
+    if write:
+        pd.DataFrame(table).to_csv(folder / "search.csv", index=False)
+        print(f"{row}: of {len(lines)} trials {say_settings(best['values'])} is the best on validation", flush=True)
     return Searched(row, measure, len(lines), failed, best["values"], best["score"])
 
 
