@@ -1,9 +1,10 @@
-"""Programs started one after the other, or one per GPU: what a sweep and a study run their trainings with."""
+"""Programs started one after the other, one per GPU, or by Slurm: what a sweep and a study run their trainings with."""
 
 from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import threading
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from shared.config import REPO_ROOT
+from shared.errors import UserError
 from shared.programs import find_program
 
 J = TypeVar("J")
@@ -96,3 +98,74 @@ def say_end(name: str, ok: bool, log: Path) -> None:
     else:
         last = "\n    ".join(log.read_text(errors="replace").strip().splitlines()[-LAST_LINES:])
         print(f"{name}: FAILED, see {log}\n    {last}", flush=True)
+
+
+def slurm_options(text: str) -> list[str]:
+    """The options of sbatch in a text.
+
+    Raises:
+        UserError: no shell could read them, or there is no sbatch.
+    """
+    try:
+        given = shlex.split(text)
+    except ValueError as error:
+        raise UserError(f"slurm={text!r}: {error}; expected options of sbatch as in a shell.") from None
+    if shutil.which("sbatch") is None:
+        raise UserError(
+            "slurm=… was given but there is no sbatch on this machine; leave it out, or run on a login node."
+        )
+    return given
+
+
+def submit_arrays(
+    command: Sequence[str],
+    key: str,
+    levels: Sequence[Sequence[int]],
+    last: str,
+    logs: Path,
+    given: Sequence[str],
+    first: str | None = None,
+) -> list[str]:
+    """Hand numbered jobs to Slurm, each level as an array that waits for the one before, and a last job after all.
+
+    Args:
+        command: run from the repository root with one argument more.
+        key: that argument of a numbered job, `KEY=NUMBER`.
+        levels: numbers of each array.
+        last: that of the last job, which runs whatever became of the others.
+        logs: where their output goes.
+        given: options of sbatch.
+        first: that of a job before all others, if there is one.
+
+    Returns:
+        The numbers that Slurm gave them.
+
+    Raises:
+        UserError: sbatch refuses.
+    """
+    logs.mkdir(parents=True, exist_ok=True)
+    script = f"cd {shlex.quote(str(REPO_ROOT))} && {shlex.join(command)}"
+    options = ["--parsable", f"--output={logs}/slurm-%A_%a.txt", *given]
+    ids: list[str] = []
+
+    def add(argument: str, *more: str) -> None:
+        waits = [f"--dependency=afterany:{ids[-1]}"] if ids else []
+        ids.append(_sbatch([*options, *more, *waits, f"--wrap={script} {argument}"]))
+
+    if first is not None:
+        add(first)
+    for numbers in levels:
+        whole = list(numbers) == list(range(numbers[0], numbers[-1] + 1))
+        add(
+            f"{key}=$SLURM_ARRAY_TASK_ID",
+            f"--array={f'{numbers[0]}-{numbers[-1]}' if whole else ','.join(map(str, numbers))}",
+        )
+    add(last)
+    return ids
+
+
+def _sbatch(options: Sequence[str]) -> str:
+    done = subprocess.run(["sbatch", *options], capture_output=True, text=True)
+    if done.returncode:
+        raise UserError(f"sbatch refused: {done.stderr.strip() or done.stdout.strip()}")
+    return done.stdout.strip().partition(";")[0]

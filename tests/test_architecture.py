@@ -34,7 +34,7 @@ ALLOWED: dict[str, set[str]] = {
     "encoders": BELOW | {"checkpoints", "outside"},
     "apply": BELOW | {"embeddings", "encoders", "files", "outside", "run"},
     "outside": {"config_keys", "data", "errors"},
-    "jobs": {"config", "programs"},
+    "jobs": {"config", "errors", "programs"},
     "sweep": {
         "config",
         "errors",

@@ -10,7 +10,7 @@ from shared.evaluation.context import Context, Result
 from shared.evaluation.scoring import CLASSIFICATION, say_left_out, score_values
 from shared.statistics.bootstrap import find_left_out
 from shared.statistics.interval import Scores
-from shared.statistics.metrics import METRICS, Array, average_classes, check_inputs
+from shared.statistics.metrics import METRICS, Array, average_classes, check_inputs, compute_all, count_positives
 
 CURVE_METRICS = ("auroc_macro", "auroc_all_macro", "auprc_macro")
 SPREADS = tuple(f"{m}_std" for m in CURVE_METRICS)
@@ -87,13 +87,10 @@ def _resample(context: Context, truth: Array, draws: Draws, kept: Mapping[str, S
         _, checked, _ = check_inputs(truth, scores, None)
 
         def score(weights: Array, given: Array = checked) -> dict[str, Array]:
-            computed = {
-                compute: compute(truth, given, weights) for compute in {METRICS[m].compute for m in CURVE_METRICS}
-            }
+            computed = compute_all((METRICS[m].compute for m in CURVE_METRICS), truth, given, weights)
+            positives = count_positives(truth, weights)
             return {
-                name: average_classes(
-                    computed[METRICS[name].compute], truth, weights, METRICS[name].average, kept[name]
-                )
+                name: average_classes(computed[METRICS[name].compute], positives, METRICS[name].average, kept[name])
                 for name in CURVE_METRICS
             }
 

@@ -37,6 +37,15 @@ def open_records(config: CommonSettings) -> Labelled:
     return open_labelled(config.store, config.task, config.single_label, folds, config.keep_unlabelled)
 
 
+def open_once(config: CommonSettings, opened: dict[Any, Labelled]) -> Labelled:
+    """The records of an evaluation; `opened` keeps what was read before."""
+    folds = (config.train_folds, config.val_folds, config.test_folds)
+    key = (config.store, config.task, config.single_label, config.keep_unlabelled, *folds)
+    if key not in opened:
+        opened[key] = open_records(config)
+    return opened[key]
+
+
 @dataclass(frozen=True)
 class Context(Labelled):
     """What a protocol gets.

@@ -52,10 +52,7 @@ def under_preset(values: Any, part: str, config_class: type[BaseModel]) -> Any:
     if not isinstance(values, Mapping) or values.get("protocol") is None:
         return values
     name, task = values["protocol"], values.get("task", config_class.model_fields["task"].default)
-    preset = PRESETS.get(name) if isinstance(name, str) else None
-    if preset is None:
-        hint = did_you_mean(str(name), PRESETS)
-        raise ValueError(f"protocol: {name!r} is no preset{hint} The presets are {', '.join(PRESETS)}")
+    preset = find_preset(name)
     if TASKS.get(task, task) not in preset.tasks:
         defined = ", ".join(known for known, column in TASKS.items() if column in preset.tasks)
         raise ValueError(
@@ -66,6 +63,19 @@ def under_preset(values: Any, part: str, config_class: type[BaseModel]) -> Any:
         kinds = ", ".join(kind if kind == EVALUATION else f"mode={kind}" for kind in preset.parts)
         raise ValueError(f"protocol: {name} says nothing of {part!r}; it has {kinds}")
     return merge(merge({}, _copy(preset.parts[part].settings), config_class), dict(values), config_class)
+
+
+def find_preset(name: object) -> Preset:
+    """The preset of a name.
+
+    Raises:
+        ValueError: there is none; naming the nearest.
+    """
+    preset = PRESETS.get(name) if isinstance(name, str) else None
+    if preset is None:
+        hint = did_you_mean(str(name), PRESETS)
+        raise ValueError(f"protocol: {name!r} is no preset{hint} The presets are {', '.join(PRESETS)}")
+    return preset
 
 
 def set_by_preset(name: object, part: str = EVALUATION) -> frozenset[str]:

@@ -9,7 +9,7 @@ import numpy as np
 from shared.errors import UserError
 from shared.evaluation.context import Context, Result
 from shared.evaluation.validation import mark_optimistic
-from shared.statistics.bootstrap import difference_all, score_all
+from shared.statistics.bootstrap import difference_drawn, draw_scores, score_all, score_drawn
 from shared.statistics.interval import Scores, bootstrap_interval, paired_difference
 from shared.statistics.metrics import METRICS, Array, choose_thresholds
 
@@ -107,16 +107,16 @@ def score_predictions(
     thresholds = {name: choose_thresholds(labels[split.val], val) for name, (val, _) in predictions.items()}
     metrics = tuple(CLASSIFICATION)
 
-    def score(row: str) -> Scores:
-        test = predictions[row][1]
-        return score_all(truth, test, context.resamples, classes, metrics, thresholds[row], least)
-
-    def minus(row: str, baseline: str) -> Scores:
-        tests = predictions[row][1], predictions[baseline][1]
-        both = thresholds[row], thresholds[baseline]
-        return difference_all(truth, *tests, context.resamples, classes, metrics, both, least)
-
-    result = score_rows(context, predictions, score, minus)
+    drawn = {
+        name: draw_scores(truth, test, context.resamples, classes, metrics, thresholds[name])
+        for name, (_, test) in predictions.items()
+    }
+    result = score_rows(
+        context,
+        predictions,
+        lambda row: score_drawn(drawn[row], least),
+        lambda row, baseline: difference_drawn(drawn[row], drawn[baseline], least),
+    )
     result.predictions = {name: test for name, (_, test) in predictions.items()}
     first = next(iter(result.scores.values()))
     result.notes = say_left_out(*(first[m].get("left_out", {}) for m in ("auroc_macro", "auroc_all_macro")))

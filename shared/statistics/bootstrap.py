@@ -7,7 +7,9 @@ Records of one patient are alike, so patients, not records, are drawn with repla
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,8 +17,18 @@ import pandas as pd
 
 from shared.errors import UserError, did_you_mean
 from shared.statistics.interval import Interval, bootstrap_interval, paired_difference
-from shared.statistics.metrics import METRICS, Array, average_classes, check_inputs, decide
+from shared.statistics.metrics import (
+    METRICS,
+    Array,
+    Compute,
+    average_classes,
+    check_inputs,
+    compute_all,
+    count_positives,
+    decide,
+)
 
+K = TypeVar("K", bound=Hashable)
 DEFAULT_METRICS = ("auroc_macro", "auroc_weighted", "auprc_macro")
 MIN_POSITIVES = 5
 
@@ -64,11 +76,11 @@ class Resamples:
         for start in range(0, self.num, rows):
             yield self.weights(start, min(start + rows, self.num))
 
-    def evaluate(self, score: Callable[[Array], Mapping[str, Array]]) -> dict[str, Array]:
-        """Apply `score(weights [R, n]) -> name: [R]` to the records as they are and to every resample.
+    def evaluate(self, score: Callable[[Array], Mapping[K, Array]]) -> dict[K, Array]:
+        """Apply `score(weights [R, n]) -> name: [R, ...]` to the records as they are and to every resample.
 
         Returns:
-            name: float64 `[1 + num]`; entry 0 is the observed score.
+            name: float64 `[1 + num, ...]`; entry 0 is the observed score.
         """
         blocks = [score(np.ones((1, self.num_records), dtype=np.uint8)), *(score(weights) for weights in self.chunks())]
         return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
@@ -126,16 +138,48 @@ def _check_names(metrics: Sequence[str], has_thresholds: bool) -> None:
             )
 
 
-def _resampled(
-    labels: Array,
-    scores: Array,
+@dataclass(frozen=True)
+class Drawn:
+    """Scores of one row's predictions on the records as they are and on every resample, before classes are averaged.
+
+    Attributes:
+        labels: `[n, C]`.
+        class_names: `C` names.
+        metrics: names in `METRICS`.
+        thresholds: `[C]` or None.
+        values: what computes a metric to its `[1 + R, C]`, or `[1 + R, 1]`.
+        positives: `[1 + R, C]`.
+    """
+
+    labels: Array
+    class_names: Sequence[str]
+    metrics: Sequence[str]
+    thresholds: npt.ArrayLike | None
+    values: dict[Compute, Array]
+    positives: Array
+
+    def average(self, left_out: Mapping[str, Mapping[str, str]]) -> dict[str, Array]:
+        """Metric (and `auroc/<class>`) to `[1 + R]`; `left_out` maps metric to class to reason."""
+        result: dict[str, Array] = {}
+        for name in self.metrics:
+            metric, values = METRICS[name], self.values[METRICS[name].compute]
+            kept = [c for c, cls in enumerate(self.class_names) if cls not in left_out[name]]
+            result[name] = average_classes(values, self.positives, metric.average, kept)
+            if metric.average != "records" and not metric.every:
+                result |= {f"{name.rpartition('_')[0]}/{self.class_names[c]}": values[:, c] for c in kept}
+        return result
+
+
+def draw_scores(
+    labels: npt.ArrayLike,
+    scores: npt.ArrayLike,
     resamples: Resamples,
     class_names: Sequence[str],
-    metrics: Sequence[str],
-    thresholds: npt.ArrayLike | None,
-    left_out: Mapping[str, Mapping[str, str]],
-) -> dict[str, Array]:
-    """Score all resamples: metric (and `auroc/<class>`) to `[1 + R]`; `left_out` maps metric to class to reason."""
+    metrics: Sequence[str] = DEFAULT_METRICS,
+    thresholds: npt.ArrayLike | None = None,
+) -> Drawn:
+    """Score all resamples once, for the intervals of a row and for its differences to others; arguments as `score_all`."""
+    _check_names(metrics, thresholds is not None)
     labels, scores, _ = check_inputs(labels, scores, None)
     if len(labels) != resamples.num_records:
         raise ValueError(
@@ -143,23 +187,13 @@ def _resampled(
             "records in the same order. Make Resamples from the patients of these records."
         )
     decisions = None if thresholds is None else decide(scores, thresholds)
-    kept = {name: [c for c, cls in enumerate(class_names) if cls not in left_out[name]] for name in metrics}
 
-    def score(weights: Array) -> dict[str, Array]:
-        computed: dict[object, Array] = {}  # macro and weighted share one pass over the classes
-        result: dict[str, Array] = {}
-        for name in metrics:
-            metric = METRICS[name]
-            if metric.compute not in computed:
-                given = decisions if metric.takes_decisions else scores
-                computed[metric.compute] = metric.compute(labels, given, weights)
-            values = computed[metric.compute]
-            result[name] = average_classes(values, labels, weights, metric.average, kept[name])
-            if metric.average != "records" and not metric.every:
-                result |= {f"{name.rpartition('_')[0]}/{class_names[c]}": values[:, c] for c in kept[name]}
-        return result
+    def score(weights: Array) -> dict[Compute, Array]:
+        return compute_all((METRICS[name].compute for name in metrics), labels, scores, weights, decisions)
 
-    return resamples.evaluate(score)
+    values = resamples.evaluate(score)
+    positives = resamples.evaluate(lambda weights: {"positives": count_positives(labels, weights)})["positives"]
+    return Drawn(labels, class_names, metrics, thresholds, values, positives)
 
 
 def is_recentred(name: str) -> bool:
@@ -222,11 +256,14 @@ def score_all(
         UserError, ValueError: what `check_inputs` and `find_left_out` refuse.
         ValueError: an unknown metric, missing thresholds.
     """
-    labels, scores = np.asarray(labels), np.asarray(scores)
-    check_inputs(labels, scores, None)
-    left_out = _left_out_by_metric(labels, class_names, min_positives, metrics, thresholds)
-    values = _resampled(labels, scores, resamples, class_names, metrics, thresholds, left_out)
-    intervals = {name: bootstrap_interval(v, len(labels), is_recentred(name), (0.0, 1.0)) for name, v in values.items()}
+    return score_drawn(draw_scores(labels, scores, resamples, class_names, metrics, thresholds), min_positives)
+
+
+def score_drawn(drawn: Drawn, min_positives: int = MIN_POSITIVES) -> dict[str, Interval]:
+    """`score_all` of scores that were drawn before."""
+    left_out = _left_out_by_metric(drawn.labels, drawn.class_names, min_positives, drawn.metrics, drawn.thresholds)
+    values, n = drawn.average(left_out), len(drawn.labels)
+    intervals = {name: bootstrap_interval(v, n, is_recentred(name), (0.0, 1.0)) for name, v in values.items()}
     return _attach(intervals, left_out)
 
 
@@ -243,10 +280,8 @@ def resample_all(
     Rows given the same resamples can be subtracted, and scores of several seeds put together (`hierarchical`). Metrics of
     decisions are not among these: their thresholds are not stored.
     """
-    labels, scores = np.asarray(labels), np.asarray(scores)
-    check_inputs(labels, scores, None)
-    left_out = _left_out_by_metric(labels, class_names, min_positives, metrics, None)
-    found = _resampled(labels, scores, resamples, class_names, metrics, None, left_out)
+    drawn = draw_scores(labels, scores, resamples, class_names, metrics)
+    found = drawn.average(_left_out_by_metric(drawn.labels, class_names, min_positives, metrics, None))
     return {name: found[name] for name in metrics}
 
 
@@ -264,13 +299,17 @@ def difference_all(
 
     An interval that excludes 0 is a difference at the 5 % level.
     """
-    labels = np.asarray(labels)
-    check_inputs(labels, scores_a, None)
     both = thresholds if thresholds is not None else (None, None)
-    left_out = _left_out_by_metric(labels, class_names, min_positives, metrics, *both)
     a, b = (
-        _resampled(labels, np.asarray(scores), resamples, class_names, metrics, of_row, left_out)
+        draw_scores(labels, scores, resamples, class_names, metrics, of_row)
         for scores, of_row in zip((scores_a, scores_b), both, strict=True)
     )
-    intervals = {name: paired_difference(a[name], b[name], len(labels), is_recentred(name)) for name in a}
+    return difference_drawn(a, b, min_positives)
+
+
+def difference_drawn(a: Drawn, b: Drawn, min_positives: int = MIN_POSITIVES) -> dict[str, Interval]:
+    """`difference_all` of scores that were drawn before, on the same resamples."""
+    left_out = _left_out_by_metric(a.labels, a.class_names, min_positives, a.metrics, a.thresholds, b.thresholds)
+    of_a, of_b = a.average(left_out), b.average(left_out)
+    intervals = {name: paired_difference(v, of_b[name], len(a.labels), is_recentred(name)) for name, v in of_a.items()}
     return _attach(intervals, left_out)

@@ -8,18 +8,25 @@ gives NaN in that row and is skipped by the averages.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from shared.errors import UserError
+from shared.statistics.curves import (
+    Array,
+    average_precision,
+    divide,
+    highest_sensitivity,
+    make_curve,
+    read_curves,
+    roc_area,
+)
 
-Array = NDArray[Any]
-
-SPECIFICITY = 0.95
+Compute = Callable[[Any, Any, Any], Array]
 CALIBRATION_BINS = 15
 
 
@@ -63,31 +70,6 @@ def check_weights(weights: ArrayLike | None, num_records: int) -> Array:
     return weights
 
 
-def _curve(positive: Array, scores: Array, weights: Array) -> tuple[Array, Array]:
-    """Return weighted true and false positives, each `[R, K]`, of calling all at or above the k-th highest score."""
-    order = np.argsort(-scores, kind="stable")
-    ranked = scores[order]
-    sorted_weights = np.take(weights, order, axis=1)
-    tps = np.cumsum(sorted_weights * positive[order], axis=1, dtype=np.float64)
-    fps = np.cumsum(sorted_weights * ~positive[order], axis=1, dtype=np.float64)
-    ends = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))  # tied records are called together
-    if len(ends) < len(ranked):
-        tps, fps = tps[:, ends], fps[:, ends]
-    return tps, fps
-
-
-def _divide(top: Array, bottom: Array) -> Array:
-    """`top / bottom` with NaN, and no warning, where `bottom` is 0."""
-    undefined = np.full(np.broadcast_shapes(top.shape, bottom.shape), np.nan)
-    return np.asarray(np.divide(top, bottom, out=undefined, where=bottom > 0))
-
-
-def _per_class(of_curve: Callable[[Array, Array], Array], labels: Array, scores: Array, weights: Array) -> Array:
-    """Apply `of_curve(tps [R, K], fps [R, K]) -> [R]` to every class."""
-    columns = range(labels.shape[1])
-    return np.stack([of_curve(*_curve(labels[:, c], scores[:, c], weights)) for c in columns], axis=1)  # [R, C]
-
-
 def auroc(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> Array:
     """Area under the ROC curve per class, ties counted half.
 
@@ -99,13 +81,7 @@ def auroc(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None
     Returns:
         float64 `[R, C]`; NaN where a row holds no positive or no negative of the class.
     """
-
-    def area(tps: Array, fps: Array) -> Array:
-        # Trapezoids. With integer weights every term is a multiple of one half: the sum is exact.
-        doubled = np.einsum("rk,rk->r", fps[:, 1:] - fps[:, :-1], tps[:, 1:] + tps[:, :-1]) + fps[:, 0] * tps[:, 0]
-        return _divide(doubled, 2 * tps[:, -1] * fps[:, -1])
-
-    return _per_class(area, *check_inputs(labels, scores, weights))
+    return read_curves([roc_area], *check_inputs(labels, scores, weights))[0]
 
 
 def scored_auroc(labels: Array, scores: Array) -> float:
@@ -119,14 +95,7 @@ def auprc(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None
 
     Args and Returns as `auroc`; NaN where a row holds no positive of the class.
     """
-
-    def average_precision(tps: Array, fps: Array) -> Array:
-        called = tps + fps
-        precision = np.divide(tps, called, out=np.zeros_like(tps), where=called > 0)
-        total = np.einsum("rk,rk->r", np.diff(tps, axis=1, prepend=0.0), precision)
-        return _divide(total, tps[:, -1])
-
-    return _per_class(average_precision, *check_inputs(labels, scores, weights))
+    return read_curves([average_precision], *check_inputs(labels, scores, weights))[0]
 
 
 def sensitivity_at_specificity(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> Array:
@@ -134,14 +103,34 @@ def sensitivity_at_specificity(labels: ArrayLike, scores: ArrayLike, weights: Ar
 
     Args and Returns as `auroc`.
     """
+    return read_curves([highest_sensitivity], *check_inputs(labels, scores, weights))[0]
 
-    def highest(tps: Array, fps: Array) -> Array:
-        positives, negatives = tps[:, -1], fps[:, -1]
-        allowed = negatives * (1 - SPECIFICITY) * (1 + 1e-12)  # 5 false of 100 stay allowed after rounding
-        best = np.where(fps <= allowed[:, None], tps, 0.0).max(axis=1)
-        return _divide(best, np.where(negatives > 0, positives, 0.0))
 
-    return _per_class(highest, *check_inputs(labels, scores, weights))
+OF_CURVES = {auroc: roc_area, auprc: average_precision, sensitivity_at_specificity: highest_sensitivity}
+
+
+def compute_all(
+    wanted: Iterable[Compute], labels: Array, scores: Array, weights: Array, decisions: Array | None = None
+) -> dict[Compute, Array]:
+    """Compute several of `METRICS` on the same records; those of curves share their passes over the records.
+
+    Args:
+        wanted: what `Metric.compute` is.
+        labels, scores, weights: as `auroc` takes them.
+        decisions: `[n, C]`, given to those in place of scores that take decisions.
+
+    Returns:
+        Each of them to its `[R, C]`, or `[R, 1]`.
+    """
+    wanted = list(dict.fromkeys(wanted))
+    curves = [compute for compute in wanted if compute in OF_CURVES]
+    found: dict[Compute, Array] = {}
+    if curves:
+        values = read_curves([OF_CURVES[c] for c in curves], *check_inputs(labels, scores, weights))
+        found.update(zip(curves, values, strict=True))
+    by_decision = {metric.compute for metric in METRICS.values() if metric.takes_decisions}
+    others = [compute for compute in wanted if compute not in found]
+    return found | {c: c(labels, decisions if c in by_decision else scores, weights) for c in others}
 
 
 def calibration_error(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> Array:
@@ -167,7 +156,7 @@ def calibration_error(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike |
     for c in range(labels.shape[1]):
         gaps = np.zeros((len(labels), CALIBRATION_BINS))
         gaps[np.arange(len(labels)), bins[:, c]] = labels[:, c] - scores[:, c]
-        errors.append(_divide(np.abs(weights @ gaps).sum(axis=1), total))
+        errors.append(divide(np.abs(weights @ gaps).sum(axis=1), total))
     return np.stack(errors, axis=1)
 
 
@@ -180,25 +169,25 @@ def f1(labels: ArrayLike, decisions: ArrayLike, weights: ArrayLike | None = None
         ValueError: decisions other than 0 and 1.
     """
     hits, called, positives, _ = _count_decisions(labels, decisions, weights)
-    return _divide(2 * hits, np.where(positives > 0, called + positives, 0.0))
+    return divide(2 * hits, np.where(positives > 0, called + positives, 0.0))
 
 
 def sensitivity(labels: ArrayLike, decisions: ArrayLike, weights: ArrayLike | None = None) -> Array:
     """Share of the positives that are called, per class; Args, Returns and Raises as `f1`."""
     hits, _, positives, _ = _count_decisions(labels, decisions, weights)
-    return _divide(hits, positives)
+    return divide(hits, positives)
 
 
 def specificity(labels: ArrayLike, decisions: ArrayLike, weights: ArrayLike | None = None) -> Array:
     """Share of the negatives that are not called, per class; as `f1`, but NaN where a row holds no negative."""
     hits, called, positives, total = _count_decisions(labels, decisions, weights)
-    return _divide(total - positives - (called - hits), total - positives)
+    return divide(total - positives - (called - hits), total - positives)
 
 
 def positive_predictive_value(labels: ArrayLike, decisions: ArrayLike, weights: ArrayLike | None = None) -> Array:
     """Share of the called that are positives, per class; as `f1`, but NaN where nothing is called."""
     hits, called, _, _ = _count_decisions(labels, decisions, weights)
-    return _divide(hits, called)
+    return divide(hits, called)
 
 
 def _count_decisions(
@@ -225,10 +214,11 @@ def choose_thresholds(labels_val: ArrayLike, scores_val: ArrayLike) -> Array:
     labels, scores, ones = check_inputs(labels_val, scores_val, None)
     thresholds = np.full(labels.shape[1], np.nan)
     for c in np.flatnonzero(labels.any(axis=0)):
-        tps, fps = (x[0] for x in _curve(labels[:, c], scores[:, c], ones))
-        best = int(np.argmax(2 * tps / (tps[-1] + tps + fps)))
-        levels = np.unique(scores[:, c])[::-1]  # [K], highest first, as in the curve
-        upper, lower = levels[best], levels[min(best + 1, len(levels) - 1)]
+        curve = make_curve(labels[:, c], scores[:, c], ones.T)
+        best = int(np.argmax(2 * curve.tps / (curve.positives + curve.tps + curve.fps)))
+        upper = np.unique(scores[labels[:, c], c])[::-1][best]  # the curve has the scores of positives, highest first
+        lower = scores[:, c].max(initial=-np.inf, where=scores[:, c] < upper)
+        lower = lower if np.isfinite(lower) else upper
         middle = lower + (upper - lower) / 2
         thresholds[c] = middle if middle > lower else upper
     return thresholds
@@ -263,7 +253,7 @@ def accuracy(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = N
     labels, scores, weights = check_inputs(labels, scores, weights)
     correct = (labels & _argmax(labels, scores)).any(axis=1)
     weights = weights.astype(np.float64)
-    return _divide(weights @ correct.astype(np.float64), weights.sum(axis=1))[:, None]
+    return divide(weights @ correct.astype(np.float64), weights.sum(axis=1))[:, None]
 
 
 def f1_argmax(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> Array:
@@ -272,27 +262,27 @@ def f1_argmax(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = 
     return f1(labels, _argmax(labels, scores), weights)
 
 
-def average_classes(
-    values: Array, labels: Array, weights: Array, average: str, kept: Sequence[int] | None = None
-) -> Array:
+def count_positives(labels: Array, weights: Array) -> Array:
+    """Weight of the positives of `labels [n, C]` in each row of `weights [R, n]`, float64 `[R, C]`."""
+    return np.asarray(weights.astype(np.float64) @ labels.astype(np.float64))
+
+
+def average_classes(values: Array, positives: Array, average: str, kept: Sequence[int] | None = None) -> Array:
     """Average `values [R, C]` over classes to `[R]`, skipping NaN.
 
     Args:
         values: score per row of weights and class.
-        labels: `[n, C]` in {0, 1}.
-        weights: `[R, n]`.
+        positives: `[R, C]`, from `count_positives`.
         average: `macro` (every class alike), `weighted` (by positives in the row) or `records` (already one column).
         kept: indices of the classes that take part; all if None.
     """
     if average == "records":
         return np.asarray(values[:, 0])
-    columns = np.arange(labels.shape[1]) if kept is None else np.asarray(kept, dtype=np.intp)
+    columns = np.arange(values.shape[1]) if kept is None else np.asarray(kept, dtype=np.intp)
     values = values[:, columns]
-    share = np.ones_like(values)
-    if average == "weighted":
-        share = weights.astype(np.float64) @ labels[:, columns].astype(np.float64)
+    share = positives[:, columns] if average == "weighted" else np.ones_like(values)
     share = np.where(np.isnan(values), 0.0, share)
-    return _divide((np.nan_to_num(values) * share).sum(axis=1), share.sum(axis=1))
+    return divide((np.nan_to_num(values) * share).sum(axis=1), share.sum(axis=1))
 
 
 @dataclass(frozen=True)
@@ -307,7 +297,7 @@ class Metric:
         every: averages every class that has a positive and a negative record, however few.
     """
 
-    compute: Callable[[Any, Any, Any], Array]
+    compute: Compute
     average: str
     takes_decisions: bool = False
     recentre: bool = False
@@ -316,7 +306,7 @@ class Metric:
     def __call__(self, labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> Array:
         """Score every row of `weights`, `[R]`."""
         labels, scores, weights = check_inputs(labels, scores, weights)
-        return average_classes(self.compute(labels, scores, weights), labels, weights, self.average)
+        return average_classes(self.compute(labels, scores, weights), count_positives(labels, weights), self.average)
 
 
 METRICS: dict[str, Metric] = {

@@ -2,14 +2,15 @@
 
 Features are standardised by training statistics and turned into the principal axes of the training set, once. There the
 curvature of both losses is known: ridge is solved exactly for all strengths, and the logistic loss is scaled so that
-L-BFGS starts with a Hessian of one and needs a few dozen passes, whatever the encoder's scales.
+L-BFGS starts with a Hessian of one and needs a few dozen passes, whatever the encoder's scales. Of large problems the
+strengths are compared in float32, and the chosen one alone is solved to the end in float64.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +24,8 @@ from shared.statistics.metrics import Array, check_finite
 MAX_PASSES = 1000
 FLOAT64_VALUES = 2**27
 """Training sets with more values than this are solved in float32 (at 2**27 the float64 copy has 1 GiB)."""
+SEARCH_FLOAT64 = 2**28
+"""Largest number of training values times classes whose strengths are all solved in float64; PTB-XL's 71 have 2**30."""
 CHUNK = 2**14  # records predicted at a time
 
 
@@ -76,6 +79,10 @@ class _Axes:
         given = torch.from_numpy(np.array(features)).to(self.mean.device, self.mean.dtype)
         return given.sub_(self.mean).div_(self.scale) @ self.turn
 
+    def single(self) -> _Axes:
+        """The same in float32."""
+        return replace(self, **{name: value.float() for name, value in vars(self).items()})
+
     def probe(self, weights: Tensor, bias: Tensor, output: str, l2: float, converged: bool = True) -> LinearProbe:
         """The probe for weights `[r, C]` given on the axes."""
         parts = (self.mean, self.scale, self.turn @ weights, bias)
@@ -119,22 +126,11 @@ def fit_logistic(
     train, labels, val, val_labels = (np.asarray(x) for x in (train, labels, val, val_labels))
     _check(train, labels, val, val_labels, strengths, softmax)
     axes = _principal_axes(train, device)
-    y, y_val = (torch.from_numpy(np.array(x != 0)).to(axes.mean) for x in (labels, val_labels))
-    z_val = axes.place(val)
-    share = (y.sum(0) + 0.5) / (len(y) + 1)  # [C]
-    weights = torch.zeros(len(axes.variances), y.shape[1], dtype=y.dtype, device=y.device)
-    bias = share.log() if softmax else share.logit()
-    columns = torch.arange(len(share)) if softmax else ((y.sum(0) > 0) & (y.sum(0) < len(y))).nonzero()[:, 0]
-    losses: list[float] = []
-    for l2 in sorted(strengths, reverse=True):
-        w, b, converged = _solve(axes, y[:, columns], weights[:, columns], bias[columns], l2, softmax)
-        weights[:, columns], bias[columns] = w, b
-        loss = float(_log_loss(z_val @ weights + bias, y_val, softmax).mean(0).sum())
-        if not losses or loss < min(losses):
-            probe = axes.probe(weights, bias, "softmax" if softmax else "sigmoid", l2, converged)
-        losses.append(loss)
-        if len(losses) > 2 and losses[-1] > losses[-2] > losses[-3]:
-            break
+    first = axes.single() if train.size * labels.shape[1] > SEARCH_FLOAT64 else axes
+    best = _search(first, labels != 0, first.place(val), val_labels != 0, strengths, softmax)
+    if best.weights.dtype != axes.points.dtype:
+        best = _finish(axes, labels != 0, best, softmax)
+    probe = axes.probe(best.weights, best.bias, "softmax" if softmax else "sigmoid", best.l2, best.converged)
     if not probe.converged:
         warnings.warn(
             f"the linear probe did not converge within {MAX_PASSES} passes; its scores may be too low. "
@@ -143,6 +139,53 @@ def fit_logistic(
             stacklevel=2,
         )
     return probe
+
+
+@dataclass(frozen=True)
+class _Solution:
+    """Weights `[r, C]` on the axes and bias `[C]` at one strength."""
+
+    weights: Tensor
+    bias: Tensor
+    l2: float
+    converged: bool
+
+
+def _search(
+    axes: _Axes, labels: Array, z_val: Tensor, val_labels: Array, strengths: Sequence[float], softmax: bool
+) -> _Solution:
+    """Solve from the strongest down; the solution with the lowest loss on validation `z_val [m, r]`."""
+    y, y_val = (torch.from_numpy(x).to(axes.mean) for x in (labels, val_labels))
+    share = (y.sum(0) + 0.5) / (len(y) + 1)  # [C]
+    weights = torch.zeros(len(axes.variances), y.shape[1], dtype=y.dtype, device=y.device)
+    bias = share.log() if softmax else share.logit()
+    columns = _solved(y, softmax)
+    losses: list[float] = []
+    for l2 in sorted(strengths, reverse=True):
+        w, b, converged = _solve(axes, y[:, columns], weights[:, columns], bias[columns], l2, softmax)
+        weights[:, columns], bias[columns] = w, b
+        loss = float(_log_loss(z_val @ weights + bias, y_val, softmax).mean(0).sum())
+        if not losses or loss < min(losses):
+            best = _Solution(weights.clone(), bias.clone(), l2, converged)
+        losses.append(loss)
+        if len(losses) > 2 and losses[-1] > losses[-2] > losses[-3]:
+            break
+    return best
+
+
+def _finish(axes: _Axes, labels: Array, found: _Solution, softmax: bool) -> _Solution:
+    """Solve on from a solution in the precision of these axes."""
+    y = torch.from_numpy(labels).to(axes.mean)
+    weights, bias, columns = found.weights.to(y.dtype), found.bias.to(y.dtype), _solved(y, softmax)
+    w, b, converged = _solve(axes, y[:, columns], weights[:, columns], bias[columns], found.l2, softmax)
+    weights[:, columns], bias[columns] = w, b
+    return _Solution(weights, bias, found.l2, converged)
+
+
+def _solved(y: Tensor, softmax: bool) -> Tensor:
+    """Columns of the classes that are solved for: a sigmoid's needs both positives and negatives."""
+    count = y.sum(0)
+    return torch.arange(len(count)) if softmax else ((count > 0) & (count < len(y))).nonzero()[:, 0]
 
 
 def fit_ridge(

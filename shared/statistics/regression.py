@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from shared.statistics.metrics import Array, _divide, check_finite, check_weights
+from shared.statistics.curves import divide
+from shared.statistics.metrics import Array, check_finite, check_weights
 
 
 def _errors(truth: ArrayLike, prediction: ArrayLike, weights: ArrayLike | None) -> tuple[Array, Array, Array]:
@@ -21,7 +22,7 @@ def _errors(truth: ArrayLike, prediction: ArrayLike, weights: ArrayLike | None) 
     check_finite(of_truth, "truth")
     check_finite(predicted, "predictions")
     counts = check_weights(weights, len(of_truth)).astype(np.float64)
-    shares = _divide(counts, counts.sum(axis=1, keepdims=True))
+    shares = divide(counts, counts.sum(axis=1, keepdims=True))
     return of_truth - of_truth.mean(), predicted - of_truth.mean(), shares
 
 
@@ -47,7 +48,7 @@ def rmse(truth: ArrayLike, prediction: ArrayLike, weights: ArrayLike | None = No
 def r2(truth: ArrayLike, prediction: ArrayLike, weights: ArrayLike | None = None) -> Array:
     """Coefficient of determination `[R]`; NaN where a row holds one true value only."""
     true, predicted, shares = _errors(truth, prediction, weights)
-    return np.asarray(1 - _divide(shares @ (predicted - true) ** 2, _variance(true, shares)))
+    return np.asarray(1 - divide(shares @ (predicted - true) ** 2, _variance(true, shares)))
 
 
 def pearson(truth: ArrayLike, prediction: ArrayLike, weights: ArrayLike | None = None) -> Array:
@@ -55,7 +56,7 @@ def pearson(truth: ArrayLike, prediction: ArrayLike, weights: ArrayLike | None =
     true, predicted, shares = _errors(truth, prediction, weights)
     predicted = predicted - predicted.mean()
     covariance = shares @ (true * predicted) - (shares @ true) * (shares @ predicted)
-    return _divide(covariance, np.sqrt(_variance(true, shares) * _variance(predicted, shares)))
+    return divide(covariance, np.sqrt(_variance(true, shares) * _variance(predicted, shares)))
 
 
 REGRESSION: dict[str, Callable[[Any, Any, Any], Array]] = {"mae": mae, "rmse": rmse, "r2": r2, "pearson": pearson}

@@ -18,9 +18,10 @@ from collections.abc import Sequence
 from shared.config import asks_for_help, entry_point
 from shared.errors import UserError
 from shared.files import hold
+from shared.jobs import slurm_options
 from shared.sweep.check import check_points
 from shared.sweep.grid import OWN, Sweep, parse
-from shared.sweep.running import run_here, run_point, slurm_options, submit
+from shared.sweep.running import run_here, submit
 from shared.sweep.table import measure_of, write_table
 
 
@@ -34,7 +35,7 @@ def main(argv: Sequence[str]) -> None:
     if "point" in sweep.own:
         point = pick_point(sweep, sweep.own["point"])
         checked, _ = check_points(sweep, [point])
-        raise SystemExit(0 if run_point(sweep, point, checked[sweep.name(point)]) else 1)
+        raise SystemExit(1 if run_here(sweep, checked) else 0)
     if sweep.own.get("table") == "true":
         raise SystemExit(0 if write_table(sweep, measure_of(sweep)) else 1)
     slurm = slurm_options(sweep.own["slurm"]) if "slurm" in sweep.own else None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import math
 import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -16,13 +15,12 @@ import pandas as pd
 from jinja2 import Environment, StrictUndefined
 
 from shared.errors import UserError
-from shared.evaluation.report.tables import format_interval
+from shared.evaluation.ranking import Measure, find_evaluation, find_measure, read_digest, read_score
+from shared.evaluation.report.tables import format_interval, markdown_lines
 from shared.evaluation.validation import VALIDATION_FILE
 from shared.plots.ranks import plot_ranks
 from shared.statistics.interval import Interval
-from shared.sweep.check import Measure, find_measure
 from shared.sweep.grid import Sweep
-from shared.sweep.running import find_evaluation, log_of
 
 NOT_FOR_CHOOSING = "not for choosing"
 
@@ -74,7 +72,7 @@ def write_table(sweep: Sweep, measure: Measure, failed: Collection[str] = ()) ->
     table = shown_table(lines, short, measure, sweep.show_test)
     full_table(lines, measure, sweep.show_test).to_csv(sweep.out / "sweep.csv", index=False)
     (sweep.out / "sweep.tex").write_text(table.to_latex(escape=True, index=False))
-    markdown = "\n".join([said[0], "", *to_markdown(table), "", *(f"* {sentence}" for sentence in said[1:]), ""])
+    markdown = "\n".join([said[0], "", *markdown_lines(table), "", *(f"* {sentence}" for sentence in said[1:]), ""])
     (sweep.out / "sweep.md").write_text(markdown)
     drawn = [(line.name, line.validation) for line in lines if line.validation is not None]
     title = f"{measure.protocol} {measure.title} on validation"
@@ -109,16 +107,16 @@ def read_lines(sweep: Sweep, measure: Measure, failed: Collection[str]) -> list[
         name, folder = sweep.name(point), find_evaluation(sweep.folder(point))
         settings = {key: point[key] for key in sweep.varied}
         if folder is None or name in failed:
-            log = log_of(sweep, point)
+            log = sweep.out / "logs" / f"{name}.txt"
             lines.append(
                 Line(name, settings, None, None, None, f"no scores, see {log}" if log.is_file() else "not run")
             )
             continue
-        validation, test = (_score(folder / file, measure) for file in (VALIDATION_FILE, "metrics.json"))
+        validation, test = (read_score(folder / file, measure) for file in (VALIDATION_FILE, "metrics.json"))
         state = "" if validation is not None else f"no {measure.name} on validation, see {folder / 'report.html'}"
         lines.append(Line(name, settings, folder, validation, test, state))
         if validation is not None:
-            records[name] = json.loads((folder / "summary.json").read_text())["validation"]["digest"]
+            records[name] = read_digest(folder)
     first = next(iter(records), "")
     others = [name for name, digest in records.items() if digest != records[first]]
     if others:
@@ -127,11 +125,6 @@ def read_lines(sweep: Sweep, measure: Measure, failed: Collection[str]) -> list[
             "evaluate all points anew with the same task, folds and store."
         )
     return lines
-
-
-def _score(path: Path, measure: Measure) -> Interval | None:
-    score: Interval | None = json.loads(path.read_text()).get(measure.protocol, {}).get(measure.metric)
-    return None if score is None or math.isnan(score["value"]) else score
 
 
 def rank(lines: Sequence[Line], measure: Measure) -> list[Line]:
@@ -204,13 +197,6 @@ def full_table(lines: Sequence[Line], measure: Measure, show_test: bool) -> pd.D
         row |= {"test_is": mark, "state": line.state, "evaluation": line.evaluation or ""}
         rows.append(row)
     return pd.DataFrame(rows).astype({"rank": "Int64"})
-
-
-def to_markdown(table: pd.DataFrame) -> list[str]:
-    """The lines of a Markdown table."""
-    cells = [[str(cell).replace("|", r"\|") for cell in row] for row in table.itertuples(index=False)]
-    head = [f"| {' | '.join(table.columns)} |", "|---" * table.shape[1] + "|"]
-    return [*head, *(f"| {' | '.join(row)} |" for row in cells)]
 
 
 PAGE = """<!doctype html>

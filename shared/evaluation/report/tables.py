@@ -295,3 +295,10 @@ def format_parts(score: Interval | None, sign: str = "") -> tuple[str, str]:
     digits = 3 if abs(score["value"]) < 100 else 1
     value, low, high = (f"{score[key]:{sign}.{digits}f}" for key in ("value", "low", "high"))
     return value, "" if np.isnan(score["low"]) else f"[{low}, {high}]"
+
+
+def markdown_lines(table: pd.DataFrame) -> list[str]:
+    """The lines of a Markdown table."""
+    cells = [[str(cell).replace("|", r"\|") for cell in row] for row in table.itertuples(index=False)]
+    head = [f"| {' | '.join(table.columns)} |", "|---" * table.shape[1] + "|"]
+    return [*head, *(f"| {' | '.join(row)} |" for row in cells)]

@@ -11,8 +11,7 @@ from shared.data.spec import InputSpec
 from shared.data.splits import Labelled
 from shared.data.store import open_store
 from shared.errors import UserError, did_you_mean
-from shared.evaluation.config import CommonSettings
-from shared.evaluation.context import open_records
+from shared.evaluation.context import open_once
 from shared.evaluation.protocols import PROTOCOLS
 from shared.evaluation.study.measures import measures_of
 from shared.evaluation.study.plan import Study
@@ -107,15 +106,6 @@ def _check_records(study: Study) -> None:
         data = open_once(job.scored, opened)
         Resamples(data.patients[data.split.test], 1)
         find_left_out(data.labels[data.split.test], data.task.classes, job.scored.min_positives)
-
-
-def open_once(config: CommonSettings, opened: dict[Any, Labelled]) -> Labelled:
-    """The records of an evaluation; `opened` keeps what was read before."""
-    folds = (config.train_folds, config.val_folds, config.test_folds)
-    key = (config.store, config.task, config.single_label, config.keep_unlabelled, *folds)
-    if key not in opened:
-        opened[key] = open_records(config)
-    return opened[key]
 
 
 def describe_test(data: Labelled) -> str:

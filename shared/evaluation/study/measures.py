@@ -18,14 +18,13 @@ import numpy as np
 import pandas as pd
 
 from shared.errors import UserError
+from shared.evaluation.presets import FINETUNE
 from shared.evaluation.protocols import PROTOCOLS
 from shared.evaluation.report.tables import direction
 from shared.evaluation.scoring import CLASSIFICATION
 from shared.statistics.bootstrap import Resamples, is_recentred, resample_all
 from shared.statistics.metrics import METRICS, Array
 
-FINETUNE = "finetune"
-"""What fine-tuning calls its scores."""
 CLUSTERS = "clusters"
 OF_PREDICTIONS = tuple(m for m, metric in METRICS.items() if not metric.takes_decisions)
 SHOWN_OF_PREDICTIONS = ("auroc_macro", "auprc_macro")

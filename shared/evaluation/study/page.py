@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,35 +14,41 @@ import torch
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from shared.config import to_yaml
+from shared.evaluation.report.tables import markdown_lines
 from shared.evaluation.study.measures import higher_is_better
 from shared.evaluation.study.plan import Study
 from shared.evaluation.study.results import MISSING, Found, collect, format_p, format_score, measure_title
+from shared.evaluation.study.search import Searched, say_search
 from shared.plots.ranks import plot_ranks
 from shared.run_record import say_surroundings, surroundings
 from shared.statistics.hierarchical import SeededScore
 from shared.statistics.interval import Interval
 
 
-def conclude(study: Study, missing: Mapping[str, str], notes: Sequence[str] = ()) -> Path | None:
+def conclude(
+    study: Study, missing: Mapping[str, str], notes: Sequence[str] = (), searches: Sequence[Searched] = ()
+) -> Path | None:
     """Write the tables and the page, and print what they say; None where no row has scores.
 
     Args:
         study: its jobs have run.
         missing: name of each job without scores to the reason.
         notes: what a reader must know beside it.
+        searches: what was found for rows with a space.
     """
     found = collect(study, missing, notes)
     if found is None:
         print("no row has scores: no table\n" + "\n".join(f"{name}: {why}" for name, why in missing.items()))
         return None
     scores, differences = score_table(found), difference_table(study, found)
-    long_table(study, found).to_csv(study.out / "study.csv", index=False)
-    markdown = write_markdown(study, found, scores, differences)
+    long_table(study, found, searches).to_csv(study.out / "study.csv", index=False)
+    said = [*followed_protocols(study), *(say_search(study, searched) for searched in searches)]
+    markdown = write_markdown(study, found, scores, differences, said)
     latex = scores.rename(columns=_plain).to_latex(
         escape=True, index=False, column_format="l" + "r" * (scores.shape[1] - 1)
     )
     (study.out / "study.tex").write_text(latex)
-    page = write_page(study, found, scores, differences)
+    page = write_page(study, found, scores, differences, said)
     print(f"\n{markdown}\nreport: {page}")
     return page
 
@@ -92,8 +99,8 @@ def hypothesis_table(found: Found) -> pd.DataFrame:
     return pd.DataFrame(lines, columns=["difference", "claim", "found", "p", "p, Holm", "verdict"])
 
 
-def long_table(study: Study, found: Found) -> pd.DataFrame:
-    """What is computed with: every score and difference with plain numbers, then the hypotheses."""
+def long_table(study: Study, found: Found, searches: Sequence[Searched] = ()) -> pd.DataFrame:
+    """What is computed with: every score and difference with plain numbers, then the hypotheses, then the searches."""
     lines = []
     for kind, table in (("score", found.scores), (f"minus {study.config.baseline}", found.differences)):
         for row, of_row in table.items():
@@ -102,6 +109,15 @@ def long_table(study: Study, found: Found) -> pd.DataFrame:
         claim = {"kind": f"hypothesis: {c.hypothesis.direction} than {c.hypothesis.than}", "row": c.hypothesis.row}
         numbers = {} if c.difference is None else vars(c.difference)
         lines.append({**claim, "measure": c.hypothesis.metric, **numbers, "p_holm": c.holm, "verdict": c.verdict})
+    for searched in searches:
+        line: dict[str, object] = {
+            "kind": "search on validation",
+            "row": searched.row,
+            "measure": searched.measure.name,
+        }
+        line |= {} if searched.score is None else {key: searched.score[key] for key in ("value", "low", "high", "n")}
+        chosen = "" if searched.chosen is None else json.dumps(searched.chosen)
+        lines.append({**line, "trials": searched.trials, "failed": searched.failed, "chosen": chosen})
     return pd.DataFrame(lines)
 
 
@@ -121,6 +137,18 @@ def method(study: Study, found: Found) -> str:
     )
 
 
+def followed_protocols(study: Study) -> list[str]:
+    """What the published protocol is that rows follow, and where each deviates; nothing where none is named."""
+    rows: dict[str, list[str]] = {}
+    for job in study.jobs.values():
+        if job.follows is not None:
+            for note in job.follows.notes:
+                of_note = rows.setdefault(note, [])
+                of_note += [job.row] if job.row not in of_note else []
+    everyone = list(dict.fromkeys(job.row for job in study.jobs.values()))
+    return [note if of == everyone else f"{', '.join(of)}: {note}" for note, of in rows.items()]
+
+
 def summary(found: Found) -> str:
     """How many hypotheses came out how."""
     verdicts = [c.verdict for c in found.conclusions]
@@ -129,31 +157,29 @@ def summary(found: Found) -> str:
     return f"{num}: {', '.join(counts)}." if verdicts else "No hypothesis was declared."
 
 
-def write_markdown(study: Study, found: Found, scores: pd.DataFrame, differences: pd.DataFrame) -> str:
-    """`study.md`; returns its text."""
+def write_markdown(
+    study: Study, found: Found, scores: pd.DataFrame, differences: pd.DataFrame, said: Sequence[str]
+) -> str:
+    """`study.md`; returns its text. `said` is what more a reader must know of how it was made."""
     parts = [
         f"# {title_of(study)}",
         "",
         summary(found),
         "",
-        *_markdown(scores),
+        *markdown_lines(scores),
         "",
-        *_markdown(differences),
+        *markdown_lines(differences),
         "",
         method(study, found),
+        "",
+        *(f"* {note}" for note in said),
     ]
     if found.conclusions:
-        parts += ["", *_markdown(hypothesis_table(found)), "", *(f"* {c.sentence}" for c in found.conclusions)]
+        parts += ["", *markdown_lines(hypothesis_table(found)), "", *(f"* {c.sentence}" for c in found.conclusions)]
     parts += ["", *(f"* {problem}" for problem in found.problems)] if found.problems else []
     text = "\n".join(parts) + "\n"
     (study.out / "study.md").write_text(text)
     return text
-
-
-def _markdown(table: pd.DataFrame) -> list[str]:
-    cells = [[str(cell).replace("|", r"\|") for cell in row] for row in table.itertuples(index=False)]
-    head = [f"| {' | '.join(table.columns)} |", "|---" * table.shape[1] + "|"]
-    return [*head, *(f"| {' | '.join(row)} |" for row in cells)]
 
 
 def title_of(study: Study) -> str:
@@ -162,7 +188,9 @@ def title_of(study: Study) -> str:
     return f"{study.config.title or study.name}{size}"
 
 
-def write_page(study: Study, found: Found, scores: pd.DataFrame, differences: pd.DataFrame) -> Path:
+def write_page(
+    study: Study, found: Found, scores: pd.DataFrame, differences: pd.DataFrame, said: Sequence[str]
+) -> Path:
     """`report.html`: conclusions in short, a figure, the tables, how they were made, and a sentence for each hypothesis."""
     first, base = found.measures[0], study.config.baseline
     value = found.scores[base][first].value if first in found.scores.get(base, {}) else None
@@ -185,6 +213,7 @@ def write_page(study: Study, found: Found, scores: pd.DataFrame, differences: pd
         figures=[figure for figure in figures if figure is not None],
         tables=[("Scores", _cells(scores)), (f"Differences to {study.config.baseline}", _cells(differences))],
         method=method(study, found),
+        said=said,
         hypotheses=_cells(hypothesis_table(found)),
         conclusions=[(c.verdict.replace(" ", "-"), c.sentence) for c in found.conclusions],
         made=say_surroundings(surroundings(torch.device("cpu"))),

@@ -7,64 +7,17 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from shared.config import REPO_ROOT, Section, load_config, to_yaml
+from shared.config import REPO_ROOT, Section, load_config
 from shared.config_keys import known_keys
 from shared.errors import UserError
 from shared.evaluation.config import CommonSettings, EvaluateConfig
 from shared.evaluation.study.config import Row, Settings, StudyConfig
+from shared.evaluation.study.job import Job
 from shared.finetune.config import FinetuneConfig
 from shared.programs import find_program, program_of, programs_of
-
-
-@dataclass(frozen=True)
-class Job:
-    """One row with one seed.
-
-    Attributes:
-        row, seed: which.
-        folder: its run folder.
-        program: what makes it.
-        arguments: of the program.
-        config: as the program will read it.
-        scored: the evaluation's config.
-        scoring: arguments of the package's `evaluate`; None: the program evaluates.
-        after: the job whose run it starts from.
-    """
-
-    row: str
-    seed: int
-    folder: Path
-    program: str
-    arguments: list[str]
-    config: Section
-    scored: CommonSettings
-    scoring: list[str] | None
-    after: Job | None
-
-    @property
-    def name(self) -> str:
-        """As messages call it."""
-        return f"{self.row}, seed {self.seed}"
-
-    @property
-    def evaluation(self) -> Path:
-        """Where its scores stand."""
-        return self.folder if isinstance(self.config, CommonSettings) else self.folder / "evaluation"
-
-    @property
-    def scorer(self) -> str:
-        """The program that evaluates it."""
-        return f"{self.program.partition('.')[0]}.evaluate"
-
-    @cached_property
-    def content(self) -> str:
-        """All that its numbers follow from, but the store: configs, and those of what it starts from."""
-        start = "" if self.after is None else self.after.content
-        return "\n".join([start, self.program, to_yaml(self.config), to_yaml(self.scored)])
 
 
 @dataclass(frozen=True)
@@ -109,7 +62,7 @@ def plan_study(path: str, config: StudyConfig, overrides: Sequence[str] = ()) ->
     name = Path(path).stem
     size = config.size if config.sizes else ""
     out = config.out or REPO_ROOT / "runs" / "studies" / name / size
-    folders = {row: _folder_name(row) for row in config.rows}
+    folders = {row: folder_name(row) for row in config.rows}
     if len(set(folders.values())) < len(folders):
         raise UserError(
             f"two rows of {path} would have one folder: {', '.join(folders.values())}. Name them otherwise."
@@ -118,13 +71,14 @@ def plan_study(path: str, config: StudyConfig, overrides: Sequence[str] = ()) ->
     for row in _in_order(config.rows):
         for seed in config.seeds:
             try:
-                jobs[row, seed] = _plan_job(config, row, seed, out / folders[row] / f"seed-{seed}", jobs)
+                jobs[row, seed] = plan_job(config, row, seed, out / folders[row] / f"seed-{seed}", jobs)
             except UserError as error:
                 raise UserError(f"row {row}: {error}") from None
     return Study(name, path, config, out, jobs, tuple(overrides))
 
 
-def _folder_name(row: str) -> str:
+def folder_name(row: str) -> str:
+    """A row's folder below the study's."""
     return re.sub(r"[^\w.+-]+", "_", row).strip("_.") or "row"
 
 
@@ -145,8 +99,29 @@ def _in_order(rows: Mapping[str, Row]) -> list[str]:
     return order
 
 
-def _plan_job(config: StudyConfig, name: str, seed: int, folder: Path, jobs: Mapping[tuple[str, int], Job]) -> Job:
+def plan_job(
+    config: StudyConfig,
+    name: str,
+    seed: int,
+    folder: Path,
+    jobs: Mapping[tuple[str, int], Job],
+    trial: Settings | None = None,
+) -> Job:
+    """Resolve a row with one seed.
+
+    Args:
+        config: the study.
+        name: of the row.
+        seed: of it.
+        folder: its run folder.
+        jobs: those that it may start from.
+        trial: settings over those of the row.
+
+    Raises:
+        UserError: what its program, or its evaluation, would refuse.
+    """
     row = config.rows[name]
+    own = {**row.set, **(trial or {})}
     assert row.config is not None
     program = program_of(row.config)
     package = program.partition(".")[0]
@@ -159,13 +134,13 @@ def _plan_job(config: StudyConfig, name: str, seed: int, folder: Path, jobs: Map
     start = {} if after is None else {row.start: str(after.folder)}
     kind = find_program(program).config_class()
     if kind is EvaluateConfig:
-        chosen = start | {"out": str(folder)} | _evaluation_settings(config, row, seed) | row.set
+        chosen = start | {"out": str(folder)} | _evaluation_settings(config, row, seed) | own
         arguments = [row.config, *as_text(chosen)]
         scored = load_config(EvaluateConfig, row.config, arguments[1:], program)
         assert isinstance(scored, CommonSettings)
         return Job(name, seed, folder, program, arguments, scored, scored, None, after)
     plain: Section = load_config(kind, row.config, as_text({"run.out": str(folder)}), program)
-    chosen = _training_settings(config, type(plain), folder, seed) | start | row.set
+    chosen = _training_settings(config, type(plain), folder, seed) | start | own
     arguments = [row.config, *as_text(chosen)]
     resolved: Section = load_config(kind, row.config, arguments[1:], program)
     if isinstance(resolved, FinetuneConfig):
@@ -198,6 +173,8 @@ def _training_settings(config: StudyConfig, kind: type[Section], folder: Path, s
         kind, FinetuneConfig
     ):  # what it trains on is what it is tested on; others may learn from other records
         settings["single_label"] = common.single_label
+        if common.protocol is not None:
+            settings["protocol"] = common.protocol
     known = set(known_keys(kind))
     return {key: value for key, value in settings.items() if key in known}
 
@@ -205,6 +182,8 @@ def _training_settings(config: StudyConfig, kind: type[Section], folder: Path, s
 def _evaluation_settings(config: StudyConfig, row: Row, seed: int) -> Settings:
     common = config.evaluation
     own: dict[str, Any] = {key: value for key, value in common if key != "set"}
+    if common.protocol is None:
+        del own["protocol"]
     return {**own, "store": str(config.store), "seed": seed, "device": config.device, **common.set, **row.evaluation}
 
 

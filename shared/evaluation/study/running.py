@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from shared.data.store import ECGStore
 from shared.errors import UserError
 from shared.evaluation.study.config import StudyConfig
-from shared.evaluation.study.plan import Job, Study, as_text
-from shared.jobs import execute, python, run_jobs, say_end
+from shared.evaluation.study.job import Job, is_done, run_job
+from shared.evaluation.study.plan import Study, as_text
+from shared.jobs import execute, python, run_jobs, submit_arrays
 
-DONE = "study.json"
-"""In a run folder: what its numbers follow from, written when it is trained and evaluated."""
 DECLARED = "declared.json"
 """In the study's folder: its hypotheses as they were when it began."""
 
@@ -59,13 +59,24 @@ def declare(study: Study) -> list[str]:
     return [said] if said else []
 
 
-def run_study(study: Study) -> dict[str, str]:
-    """Train and evaluate what is missing; returns the name of each job that has no scores, and why."""
-    assert study.config.store is not None
-    store = ECGStore(study.config.store).fingerprint
+def run_study(
+    study: Study, jobs: Sequence[Job] | None = None, unusable: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """Train and evaluate what is missing; returns the name of each job that has no scores, and why.
+
+    Args:
+        study: was checked.
+        jobs: those to run, in the order of their start; None: all.
+        unusable: row that cannot run to why.
+    """
+    store = store_of(study)
+    jobs = [*study.jobs.values()] if jobs is None else jobs
     missing: dict[str, str] = {}
 
     def run(job: Job, gpu: str | None) -> bool:
+        if unusable is not None and job.row in unusable:
+            missing[job.name] = unusable[job.row]
+            return False
         if is_done(job, store):
             print(f"{job.name}: done before\n", end="", flush=True)  # in one piece: other threads print too
             return True
@@ -73,47 +84,53 @@ def run_study(study: Study) -> dict[str, str]:
             missing[job.name] = f"not run, {job.after.name} has no run to start from"
             print(f"{job.name}: {missing[job.name]}", flush=True)
             return False
-        missing[job.name] = f"failed, see {log_of(study, job)}"  # until it has ended well
-        if not run_job(study, job, store, gpu):
+        log = job.log(study.out)
+        missing[job.name] = f"failed, see {log}"  # until it has ended well
+        if not run_job(job, log, store, gpu):
             return False
         del missing[job.name]
         return True
 
-    jobs = list(study.jobs.values())
     run_jobs(jobs, lambda job: job.name, run, lambda job: None if job.after is None else job.after.name)
     return {job.name: missing[job.name] for job in jobs if job.name in missing}
 
 
-def run_job(study: Study, job: Job, store: str, gpu: str | None) -> bool:
-    """Train and evaluate one row with one seed; whether it has its scores."""
-    log = log_of(study, job)
-    log.parent.mkdir(parents=True, exist_ok=True)
-    print(f"{job.name}: started{f' on GPU {gpu}' if gpu else ''}, output in {log}", flush=True)
-    (job.folder / DONE).unlink(missing_ok=True)
-    ok = execute([*python(job.program), *job.arguments], log, gpu)
-    if ok and job.scoring is not None:
-        ok = execute([*python(job.scorer), *job.scoring], log, gpu)
-    ok = ok and (job.evaluation / "summary.json").is_file()
-    if ok:
-        partial = job.folder / f".{DONE}.partial"
-        partial.write_text(json.dumps({"store": store, "content": job.content}))
-        partial.replace(job.folder / DONE)
-    say_end(job.name, ok, log)
-    return ok
+def store_of(study: Study) -> str:
+    """The fingerprint of the records of all rows."""
+    assert study.config.store is not None
+    return ECGStore(study.config.store).fingerprint
 
 
-def is_done(job: Job, store: str) -> bool:
-    """Whether a job was trained and evaluated as it would be now."""
-    path = job.folder / DONE
-    if not path.is_file() or not (job.evaluation / "predictions.parquet").is_file():
-        return False
-    try:
-        known = json.loads(path.read_text())
-    except ValueError:
-        return False
-    return bool(known == {"store": store, "content": job.content})
+def find_missing(study: Study) -> dict[str, str]:
+    """The name of each job that has no scores yet, and why: of what ran elsewhere."""
+    store = store_of(study)
+    return {
+        job.name: f"failed, see {log}" if (log := job.log(study.out)).is_file() else "not run"
+        for job in study.jobs.values()
+        if not is_done(job, store)
+    }
 
 
-def log_of(study: Study, job: Job) -> Path:
-    """Where the output of a job goes."""
-    return study.out / "logs" / f"{job.folder.parent.name}-{job.folder.name}.txt"
+def submit_study(study: Study, argv: Sequence[str], given: Sequence[str], searched: bool = False) -> None:
+    """Hand the jobs to Slurm: an array of those that start from nothing, one of those that follow them, …, and the page.
+
+    Args:
+        study: was checked.
+        argv: the command line.
+        given: options of sbatch.
+        searched: whether settings are searched for, which comes first.
+
+    Raises:
+        UserError: sbatch refuses.
+    """
+    levels: dict[int, list[int]] = {}
+    depth: dict[str, int] = {}
+    for number, job in enumerate(study.jobs.values()):
+        depth[job.name] = 0 if job.after is None else depth[job.after.name] + 1
+        levels.setdefault(depth[job.name], []).append(number)
+    script = ["bash", "scripts/study.sh", *(arg for arg in argv if not arg.startswith("slurm="))]
+    first = "only=search" if searched else None
+    ids = submit_arrays(script, "only", list(levels.values()), "only=table", study.out / "logs", given, first)
+    print(
+        f"submitted {len(study.jobs)} jobs as {', '.join(ids[:-1])} and the page as {ids[-1]}; results in {study.out}"
+    )

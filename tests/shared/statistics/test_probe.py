@@ -64,6 +64,18 @@ def test_float32_agrees_with_float64(monkeypatch):
     np.testing.assert_allclose(single.predict(x), exact.predict(x), atol=2e-3)
 
 
+@pytest.mark.parametrize("softmax", [False, True])
+def test_a_search_in_float32_ends_where_one_in_float64_does(monkeypatch, softmax):
+    x, logits = make_case(n=400, dim=60)
+    y = np.eye(3)[logits.argmax(axis=1)] if softmax else logits > 0
+    y_val, strengths = y[200:], (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+    exact = fit_logistic(x[:200], y[:200], x[200:], y_val, strengths, softmax=softmax)
+    monkeypatch.setattr(probe, "SEARCH_FLOAT64", 0)
+    searched = fit_logistic(x[:200], y[:200], x[200:], y_val, strengths, softmax=softmax)
+    assert searched.l2 == exact.l2 and searched.converged
+    np.testing.assert_allclose(searched.predict(x), exact.predict(x), atol=1e-6)
+
+
 def test_strength_is_chosen_on_validation():
     x, logits = make_case(n=400, dim=60)
     train, val = slice(0, 40), slice(40, 400)

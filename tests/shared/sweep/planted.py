@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import os
+import stat
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,8 +14,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import shared.evaluation.study.job
 import shared.jobs
-import shared.sweep.running
 from shared.data.writer import StoreWriter
 from shared.leads import LEADS
 
@@ -74,7 +76,7 @@ class OneThread:
 def run_in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Points are run without the seconds that a process takes to start."""
     monkeypatch.setattr(shared.jobs, "ThreadPoolExecutor", OneThread)
-    monkeypatch.setattr(shared.sweep.running, "execute", in_process)
+    monkeypatch.setattr(shared.evaluation.study.job, "execute", in_process)
 
 
 def in_process(command: Sequence[str], log: Path, gpu: str | None) -> bool:
@@ -87,3 +89,13 @@ def in_process(command: Sequence[str], log: Path, gpu: str | None) -> bool:
             file.write(traceback.format_exc())
             return False
     return True
+
+
+def stand_in_sbatch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An sbatch that notes its arguments; where it does."""
+    fake = tmp_path / "bin" / "sbatch"
+    fake.parent.mkdir()
+    fake.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" "--" >> {tmp_path}/calls\necho 77\n')
+    fake.chmod(fake.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("PATH", f"{fake.parent}:{os.environ['PATH']}")
+    return tmp_path / "calls"

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-import shared.sweep.running
+import shared.evaluation.study.job
 from shared.errors import UserError
 from shared.evaluation.protocols import PROTOCOLS
+from shared.evaluation.ranking import find_measure, metrics_of
 from shared.sweep.__main__ import main
-from shared.sweep.check import check_points, find_measure, metrics_of
+from shared.sweep.check import check_points
 from shared.sweep.grid import parse
 from tests.shared.sweep.planted import sweep_of
 
@@ -25,7 +26,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[object]:
         log.write_text("")
         return False
 
-    monkeypatch.setattr(shared.sweep.running, "execute", execute)
+    monkeypatch.setattr(shared.evaluation.study.job, "execute", execute)
     return seen
 
 
@@ -91,7 +92,7 @@ def test_a_training_and_the_evaluation_that_scores_it_are_checked(
     checked, measure = check_points(sweep, sweep.points)
     assert measure.name == "linear_probe/auroc_macro"
     folder = sweep.out / "mask_ratio=0.5"
-    assert checked["mask_ratio=0.5"].arguments == [str(scored), f"encoder.weights={folder}", f"store={synthetic_store}"]
+    assert checked["mask_ratio=0.5"].scoring == [str(scored), f"encoder.weights={folder}", f"store={synthetic_store}"]
 
 
 def test_a_fine_tuning_scores_itself(synthetic_store: Path, tmp_path: Path) -> None:
@@ -99,7 +100,7 @@ def test_a_fine_tuning_scores_itself(synthetic_store: Path, tmp_path: Path) -> N
     sweep = parse([*argv, "optim.lr=1e-3,1e-4", "encoder.weights=null", "min_positives=1", f"out={tmp_path}"])
     checked, measure = check_points(sweep, sweep.points)
     assert measure.name == "finetune/auroc_macro"
-    assert all(scoring.arguments is None for scoring in checked.values())
+    assert all(job.scoring is None for job in checked.values())
 
 
 def test_the_measure() -> None:

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
-import stat
 from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-import shared.sweep.running
+import shared.evaluation.study.job
+from shared.data.store import ECGStore
 from shared.errors import UserError
+from shared.evaluation.study.job import is_done
+from shared.jobs import execute
 from shared.sweep.__main__ import main
 from shared.sweep.check import check_points, resolve
 from shared.sweep.grid import parse
-from shared.sweep.running import execute, is_evaluated, run_here
-from tests.shared.sweep.planted import in_process, run_in_process, sweep_of
+from shared.sweep.running import run_here
+from tests.shared.sweep.planted import in_process, run_in_process, stand_in_sbatch, sweep_of
 
 
 def test_each_point_gets_one_gpu_and_one_that_fails_stops_no_other(
@@ -30,10 +31,12 @@ def test_each_point_gets_one_gpu_and_one_that_fails_stops_no_other(
         if log.stem == "k=2":
             raise PermissionError("no such program may be started")
         log.write_text("broken\n")
+        (tmp_path / "sweep" / log.stem).mkdir()
+        (tmp_path / "sweep" / log.stem / "summary.json").write_text("{}")
         return log.stem != "k=3"
 
     monkeypatch.setenv("GPUS", "0,3")
-    monkeypatch.setattr(shared.sweep.running, "execute", note)
+    monkeypatch.setattr(shared.evaluation.study.job, "execute", note)
     sweep = parse(sweep_of(tmp_path, "knn.k=1,2,3,4"))
     checked, _ = check_points(sweep, sweep.points)
     assert run_here(sweep, checked) == ["k=2", "k=3"]
@@ -45,16 +48,6 @@ def test_the_gpu_reaches_the_process(tmp_path: Path) -> None:
     assert execute(["bash", "-c", "echo gpu=$CUDA_VISIBLE_DEVICES"], log, "3")
     assert "gpu=3" in log.read_text()
     assert not execute(["false"], log, None)
-
-
-def stand_in_sbatch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An sbatch that notes its arguments; where it does."""
-    fake = tmp_path / "bin" / "sbatch"
-    fake.parent.mkdir()
-    fake.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" "--" >> {tmp_path}/calls\necho 77\n')
-    fake.chmod(fake.stat().st_mode | stat.S_IXUSR)
-    monkeypatch.setenv("PATH", f"{fake.parent}:{os.environ['PATH']}")
-    return tmp_path / "calls"
 
 
 def test_slurm_gets_an_array_and_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,7 +105,7 @@ def test_sweep_of_a_pretraining_from_start_to_table(
         return log.stem != "mask_ratio=0.6" and in_process(command, log, gpu)
 
     run_in_process(monkeypatch)
-    monkeypatch.setattr(shared.sweep.running, "execute", run)
+    monkeypatch.setattr(shared.evaluation.study.job, "execute", run)
     argv = [str(config), "model.mask_ratio=0.5,0.6,0.7", f"evaluate={evaluation}", f"out={tmp_path / 'sweep'}"]
     (tmp_path / "sweep" / "logs").mkdir(parents=True)
     (tmp_path / "sweep" / "logs" / "mask_ratio=0.6.txt").write_text("out of memory\n")
@@ -132,8 +125,7 @@ def test_sweep_of_a_pretraining_from_start_to_table(
         main(argv)
     assert (tmp_path / "sweep" / "mask_ratio=0.5" / "log.jsonl").read_text() == trained
     assert [command[2] for command in commands].count("st_mem_modified.evaluate") == 2
-    sweep = parse(argv)
-    folder, point = tmp_path / "sweep" / "mask_ratio=0.5", sweep.points[0]
-    assert is_evaluated(folder, resolve(sweep, point).config)
+    sweep, store = parse(argv), ECGStore(synthetic_store).fingerprint
+    assert is_done(resolve(sweep, sweep.points[0]), store)
     evaluation.write_text(evaluation.read_text().replace("k: 5", "k: 7"))  # other scores are asked for: they are made
-    assert not is_evaluated(folder, resolve(sweep, point).config)
+    assert not is_done(resolve(sweep, sweep.points[0]), store)

@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 
 from shared.errors import UserError
+from shared.evaluation.ranking import Measure
 from shared.evaluation.validation import VALIDATION_FILE
 from shared.sweep.__main__ import main
-from shared.sweep.check import Measure
 from shared.sweep.grid import Sweep
 from shared.sweep.table import write_table
 from tests.shared.sweep.planted import run_in_process, sweep_of

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import shared.evaluation.report.results
-import shared.evaluation.study.running
+import shared.evaluation.study.job
 import shared.jobs
 from shared.evaluation.study.__main__ import main
 from tests.shared.sweep.planted import ENCODER, OneThread, in_process, make_planted
@@ -63,7 +63,7 @@ def run_in_process(monkeypatch: pytest.MonkeyPatch) -> list[Sequence[str]]:
         return in_process(command, log, gpu)
 
     monkeypatch.setattr(shared.jobs, "ThreadPoolExecutor", OneThread)
-    monkeypatch.setattr(shared.evaluation.study.running, "execute", run)
+    monkeypatch.setattr(shared.evaluation.study.job, "execute", run)
     monkeypatch.setattr(shared.evaluation.report.results, "report_parts", lambda *_: [])
     return commands
 

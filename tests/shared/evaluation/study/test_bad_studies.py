@@ -10,12 +10,14 @@ from typing import Any
 import pandas as pd
 import pytest
 
+import shared.evaluation.study.job
 import shared.evaluation.study.running
 from shared.data.splits import Labelled
 from shared.errors import UserError
 from shared.evaluation.config import CommonSettings
+from shared.evaluation.context import open_once
 from shared.evaluation.study.__main__ import main
-from shared.evaluation.study.check import describe_test, open_once
+from shared.evaluation.study.check import describe_test
 from shared.evaluation.study.config import read_study
 from shared.evaluation.study.plan import plan_study
 from tests.shared.evaluation.study.studies import write_study
@@ -27,7 +29,8 @@ def refuse_to_run(*_: object) -> bool:
 
 @pytest.fixture(autouse=True)
 def _nothing_starts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shared.evaluation.study.running, "execute", refuse_to_run)
+    for module in (shared.evaluation.study.running, shared.evaluation.study.job):
+        monkeypatch.setattr(module, "execute", refuse_to_run)
 
 
 def with_rows(tmp: Path, rows: Mapping[str, Any], **changes: Any) -> str:
@@ -52,6 +55,8 @@ def with_rows(tmp: Path, rows: Mapping[str, Any], **changes: Any) -> str:
         ("hypotheses=[{row: lead V1, metric: knn/f1_weighted}]", "A study can test: "),
         ("hypotheses=[{row: lead V1, metric: linear_probe/auroc_macro}]", "has no metric 'linear_probe/auroc_macro'"),
         ("evaluation.protocols=knnn", "unknown 'knnn'; did you mean 'knn'"),
+        ("evaluation.protocol=sed", "protocol: 'sed' is no preset; did you mean 'seed'"),
+        ("evaluation.protocol=seed", "protocol: seed does not define the task 'kind', only"),
         ("evaluation.task=kinds", "did you mean 'kind'"),
         ("evaluation.knn=3", "unknown key"),
         ("rows.lead I.set={encoder.lead: I}", "row lead I: unknown key 'encoder.lead'"),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-import shared.evaluation.study.running
+import shared.evaluation.study.job
 from tests.shared.evaluation.study.studies import finish, run_in_process, write_study
 from tests.shared.sweep.planted import in_process
 
@@ -78,7 +78,7 @@ def test_a_study_that_was_killed_goes_on_to_the_same_digits(tmp_path: Path, monk
         return in_process(command, log, gpu)
 
     with monkeypatch.context() as during:
-        during.setattr(shared.evaluation.study.running, "execute", killed)
+        during.setattr(shared.evaluation.study.job, "execute", killed)
         with pytest.raises(KeyboardInterrupt):
             finish(path, f"out={broken}")
     assert not (broken / "report.html").exists()
@@ -104,7 +104,7 @@ def test_a_row_that_fails_stops_no_other_and_is_named(
             return False
         return in_process(command, log, gpu)
 
-    monkeypatch.setattr(shared.evaluation.study.running, "execute", run)
+    monkeypatch.setattr(shared.evaluation.study.job, "execute", run)
     assert finish(path) == 1
     assert "out of memory" in capsys.readouterr().out
     table = pd.read_csv(out / "study.csv")
@@ -114,7 +114,7 @@ def test_a_row_that_fails_stops_no_other_and_is_named(
     page = (out / "report.html").read_text()
     assert "lead V1, seed 0 has no scores: failed, see" in page and "lead I, seed 1 has no scores" in page
     monkeypatch.setattr(
-        shared.evaluation.study.running, "execute", lambda c, log, g: "I-seed" not in log.name and in_process(c, log, g)
+        shared.evaluation.study.job, "execute", lambda c, log, g: "I-seed" not in log.name and in_process(c, log, g)
     )
     assert finish(path) == 1  # what failed is tried again
     table = pd.read_csv(out / "study.csv")
@@ -136,7 +136,7 @@ def test_hypotheses_that_come_later_are_named(tmp_path: Path, monkeypatch: pytes
 
 def test_all_rows_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     run_in_process(monkeypatch)
-    monkeypatch.setattr(shared.evaluation.study.running, "execute", lambda _c, log, _g: log.write_text("broken\n") < 0)
+    monkeypatch.setattr(shared.evaluation.study.job, "execute", lambda _c, log, _g: log.write_text("broken\n") < 0)
     assert finish(write_study(tmp_path)) == 1
     assert "no row has scores" in capsys.readouterr().out and not (tmp_path / "study" / "report.html").exists()
 
