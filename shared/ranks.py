@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import os
+from datetime import timedelta
 
+import torch
 import torch.distributed as dist
 
 from shared.errors import UserError
+
+
+def join_ranks() -> tuple[int, int, int]:
+    """`(rank, world size, local rank)` as torchrun says; joins the process group where there is more than one."""
+    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    local = int(os.environ.get("LOCAL_RANK", 0))
+    if world > 1 and not dist.is_initialized():
+        backend = "nccl" if torch.cuda.is_available() else "gloo"
+        dist.init_process_group(backend, timeout=timedelta(minutes=30))
+    return rank, world, local
 
 
 def require_alike(what: str, value: str) -> None:

@@ -12,9 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from pydantic import ValidationError
-from torch import nn
+from torch import Tensor, nn
 
-from shared.checkpoints import WEIGHTS, checkpoints_of, newest_checkpoint, read_weights, save_weights, step_of
+from shared.checkpoints import (
+    WEIGHTS,
+    CheckpointError,
+    checkpoints_of,
+    load_state,
+    newest_checkpoint,
+    read_weights,
+    save_weights,
+    step_of,
+)
 from shared.config import Section, to_yaml
 from shared.errors import UserError
 from shared.files import clean_up, keep_lines_until, move_aside, write_folder
@@ -28,7 +37,7 @@ BEST = "best"
 """Folder in a run for the weights that a figure of its monitor chose; loaded as `encoder.weights=RUN/best`."""
 
 FREE = {f"run.{key}" for key in ("out", "device", "compile", "num_workers", "overwrite")}
-FREE |= {f"run.{key}" for key in ("checkpoint_every", "checkpoint_minutes", "keep_checkpoints")}
+FREE |= {f"run.{key}" for key in ("checkpoint_every", "checkpoint_minutes", "checkpoint_async", "keep_checkpoints")}
 """Where and on what a run executes: no number depends on it."""
 
 
@@ -102,17 +111,59 @@ def check_settings(out: Path, saved: Mapping[str, Any], resolved: Section) -> No
         )
 
 
+def load_checkpoint(
+    folder: Path, model: nn.Module, method: str, state: Mapping[str, Any], device: torch.device
+) -> dict[str, Any]:
+    """Load a checkpoint into a model and into what goes on with it.
+
+    Args:
+        folder: of the checkpoint.
+        model: gets the weights.
+        method: what the checkpoint must be of.
+        state: name to an object with `load_state_dict`; what the checkpoint does not know of starts anew, saying so.
+        device: where the training goes on.
+
+    Returns:
+        All of `state.pt`.
+
+    Raises:
+        CheckpointError: of another method, or of another model.
+    """
+    weights, found, _ = read_weights(folder / WEIGHTS)
+    if found != method:
+        raise CheckpointError(f"{folder} is a run of {found}, not of {method}. Choose another run.out.")
+    load_state(model, weights, folder)
+    saved: dict[str, Any] = torch.load(folder / "state.pt", map_location=device, weights_only=True)
+    for name, target in state.items():
+        if name in saved:
+            target.load_state_dict(saved[name])
+        else:
+            print(f"{folder} is older than what is kept of {name}; that starts anew")
+    return saved
+
+
+def state_of(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What `state.pt` holds of these: the state of what has a `state_dict`, and the values that have none."""
+    return {name: value.state_dict() if hasattr(value, "state_dict") else value for name, value in values.items()}
+
+
 def write_checkpoint(
-    run: Path, step: int, model: nn.Module, method: str, config: Mapping[str, Any], state: Mapping[str, Any], keep: int
+    run: Path,
+    step: int,
+    weights: Mapping[str, Tensor],
+    method: str,
+    config: Mapping[str, Any],
+    state: Mapping[str, Any],
+    keep: int,
 ) -> None:
     """Write `checkpoints/step-N/` of a run whole: weights, and `state.pt` for the training to go on; older ones go.
 
     Args:
         run: its folder.
         step: optimizer steps done.
-        model: whose weights.
+        weights: by the model's own names.
         method, config: stored with the weights.
-        state: name to an object with `state_dict`, a tensor or a number.
+        state: of `state_of`.
         keep: how many checkpoints stay.
 
     Raises:
@@ -120,9 +171,8 @@ def write_checkpoint(
     """
 
     def write(folder: Path) -> None:
-        save_weights(folder / WEIGHTS, model.state_dict(), method, config)
-        content = {k: v.state_dict() if hasattr(v, "state_dict") else v for k, v in state.items()}
-        torch.save(content, folder / "state.pt")
+        save_weights(folder / WEIGHTS, weights, method, config)
+        torch.save(dict(state), folder / "state.pt")
 
     write_folder(run / "checkpoints" / f"step-{step:08d}", write)
     # Later ones are damaged and were passed over; they must not count among those that are kept.
