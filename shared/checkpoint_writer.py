@@ -34,12 +34,13 @@ class CheckpointWriter:
         Args:
             step: optimizer steps done.
             weights: by name.
-            state: what else the training goes on with: tensors, numbers, containers of them.
+            state: what else the training goes on with: objects with `state_dict`, tensors, numbers, containers of them.
 
         Raises:
             OSError: this one, or with `behind` the one before, could not be written.
         """
         self.wait()
+        state = {name: value.state_dict() if hasattr(value, "state_dict") else value for name, value in state.items()}
         if not self.behind:
             write_checkpoint(self.run, step, weights, self.method, self.config, state, self.keep)
             return

@@ -1,4 +1,4 @@
-"""What the processes of one run must have in common."""
+"""The processes of one run: which this is, on what device, and what all must have in common."""
 
 from __future__ import annotations
 
@@ -20,6 +20,27 @@ def join_ranks() -> tuple[int, int, int]:
         backend = "nccl" if torch.cuda.is_available() else "gloo"
         dist.init_process_group(backend, timeout=timedelta(minutes=30))
     return rank, world, local
+
+
+def pick_device(name: str, local_rank: int = 0) -> torch.device:
+    """`auto` takes this rank's GPU where there is one.
+
+    Raises:
+        UserError: an unknown device, or a GPU that is not there.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UserError(f"{name!r} is not a device; expected auto, cpu, cuda or cuda:N.") from None
+    if device.type == "cuda":
+        if not torch.cuda.is_available():
+            raise UserError(f"device is {name!r} but no CUDA GPU is visible. Use cpu, or check the driver.")
+        own = local_rank % torch.cuda.device_count()  # a task of Slurm may see its own GPU only
+        device = torch.device("cuda", device.index if device.index is not None else own)
+        torch.cuda.set_device(device)
+    return device
 
 
 def require_alike(what: str, value: str) -> None:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from shared.checkpoint_writer import CheckpointWriter
     from shared.run_folder import RunLog
     from shared.run_record import RunRecord
+    from shared.sharded import Sharding
 
 M = TypeVar("M", bound=nn.Module)
 T = TypeVar("T")
@@ -42,6 +43,9 @@ class RunConfig(Section):
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     compile: bool = False
+    parallel: Literal["ddp", "fsdp"] = Field(
+        "ddp", description="over several processes: whole models, or one whose parameters are spread (pretraining)"
+    )
     num_workers: int = Field(
         0, ge=0, description="processes reading ahead; 0 reads in place, which is fastest from memory"
     )
@@ -66,12 +70,13 @@ class Run:
     """
 
     def __init__(self, config: RunConfig, resolved: Section, method: str) -> None:
-        from shared.ranks import join_ranks
+        from shared.ranks import join_ranks, pick_device
 
         self.config, self.resolved, self.method = config, resolved, method
         self._owns_ranks = not dist.is_initialized()  # a run within a run leaves the process group to the outer one
         self.rank, self.world_size, local_rank = join_ranks()
         self.device = pick_device(config.device, local_rank)
+        self._sharded: Sharding | None = None
         self.out = config.out
         self.step = 0  # optimizer steps done
         self._kept: tuple[nn.Module, dict[str, Any]] | None = None
@@ -84,6 +89,10 @@ class Run:
         self._saved_at = time.monotonic()
         self.amp_dtype = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[config.precision]
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.precision == "fp16")
+        if config.parallel == "fsdp":
+            from shared.sharded import make_sharding
+
+            self._sharded = make_sharding(config, method, self.device, self.rank, self.world_size)
         if self.device.type == "cuda":
             torch.set_float32_matmul_precision("high")
 
@@ -163,6 +172,8 @@ class Run:
 
     def wrap(self, model: M) -> M | DistributedDataParallel:
         """The model on its device, compiled and distributed as the config says."""
+        if self._sharded is not None:
+            return self._sharded.shard(model)
         model = model.to(self.device)
         if self.config.compile:
             model.compile(dynamic=True)
@@ -204,8 +215,14 @@ class Run:
         """This rank's rows of an effective batch."""
         return slice(*(batch_size * rank // self.world_size for rank in (self.rank, self.rank + 1)))
 
+    def whole(self, model: M) -> M:
+        """The model, for what the main rank looks at: of a sharded one a copy that all ranks gather."""
+        return model if self._sharded is None else self._sharded.whole(model)
+
     def accumulating(self, model: nn.Module, last: bool) -> AbstractContextManager[Any]:
         """Context of one micro-batch's backward: ranks exchange gradients in the last one only."""
+        if self._sharded is not None:
+            self._sharded.exchange(model, last)
         return nullcontext() if last or not isinstance(model, DistributedDataParallel) else model.no_sync()
 
     def update(self, model: nn.Module, optimizer: torch.optim.Optimizer, clip_grad: float | None) -> Tensor:
@@ -216,7 +233,7 @@ class Run:
         self.scaler.update()
         optimizer.zero_grad(set_to_none=True)
         self.step += 1
-        return norm
+        return norm if self._sharded is None else norm.full_tensor()  # type: ignore[attr-defined]
 
     def share_of(self, batch_size: int) -> int:
         """This rank's part of the effective batch; a UserError where it does not divide evenly."""
@@ -249,10 +266,11 @@ class Run:
             state: what else a resumed run needs; objects with `state_dict`, tensors, numbers.
         """
         self._saved_at = time.monotonic()
+        content = model.state_dict(), {**state, "step": step, "scaler": self.scaler}
+        if self._sharded is not None:
+            content = self._sharded.gather(content)
         if self._writer is not None:
-            from shared.run_folder import state_of
-
-            self._writer.write(step, model.state_dict(), state_of({**state, "step": step, "scaler": self.scaler}))
+            self._writer.write(step, *content)
 
     def wait_for_checkpoint(self) -> None:
         """Until what `save` was given last is on the disk; an OSError where it could not be written."""
@@ -323,24 +341,3 @@ class Run:
         if self._signal is not None and signum == signal.SIGINT:
             raise KeyboardInterrupt  # a second Ctrl-C does not wait
         self._signal = signum
-
-
-def pick_device(name: str, local_rank: int = 0) -> torch.device:
-    """`auto` takes this rank's GPU where there is one.
-
-    Raises:
-        UserError: an unknown device, or a GPU that is not there.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise UserError(f"{name!r} is not a device; expected auto, cpu, cuda or cuda:N.") from None
-    if device.type == "cuda":
-        if not torch.cuda.is_available():
-            raise UserError(f"device is {name!r} but no CUDA GPU is visible. Use cpu, or check the driver.")
-        own = local_rank % torch.cuda.device_count()  # a task of Slurm may see its own GPU only
-        device = torch.device("cuda", device.index if device.index is not None else own)
-        torch.cuda.set_device(device)
-    return device

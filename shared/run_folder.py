@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.distributed as dist
 from pydantic import ValidationError
 from torch import Tensor, nn
 
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 BEST = "best"
 """Folder in a run for the weights that a figure of its monitor chose; loaded as `encoder.weights=RUN/best`."""
 
-FREE = {f"run.{key}" for key in ("out", "device", "compile", "num_workers", "overwrite")}
+FREE = {f"run.{key}" for key in ("out", "device", "compile", "parallel", "num_workers", "overwrite")}
 FREE |= {f"run.{key}" for key in ("checkpoint_every", "checkpoint_minutes", "checkpoint_async", "keep_checkpoints")}
 """Where and on what a run executes: no number depends on it."""
 
@@ -112,7 +113,11 @@ def check_settings(out: Path, saved: Mapping[str, Any], resolved: Section) -> No
 
 
 def load_checkpoint(
-    folder: Path, model: nn.Module, method: str, state: Mapping[str, Any], device: torch.device
+    folder: Path,
+    model: nn.Module,
+    method: str,
+    state: Mapping[str, Any],
+    device: torch.device,
 ) -> dict[str, Any]:
     """Load a checkpoint into a model and into what goes on with it.
 
@@ -132,19 +137,21 @@ def load_checkpoint(
     weights, found, _ = read_weights(folder / WEIGHTS)
     if found != method:
         raise CheckpointError(f"{folder} is a run of {found}, not of {method}. Choose another run.out.")
+    spread = dist.is_initialized()  # perhaps over ranks
+    if spread:
+        from shared.sharded import spread_like, spread_moments
+
+        weights = spread_like(model.state_dict(), weights)
     load_state(model, weights, folder)
     saved: dict[str, Any] = torch.load(folder / "state.pt", map_location=device, weights_only=True)
     for name, target in state.items():
         if name in saved:
+            if spread and isinstance(target, torch.optim.Optimizer):
+                saved[name] = spread_moments(target, saved[name])
             target.load_state_dict(saved[name])
         else:
             print(f"{folder} is older than what is kept of {name}; that starts anew")
     return saved
-
-
-def state_of(values: Mapping[str, Any]) -> dict[str, Any]:
-    """What `state.pt` holds of these: the state of what has a `state_dict`, and the values that have none."""
-    return {name: value.state_dict() if hasattr(value, "state_dict") else value for name, value in values.items()}
 
 
 def write_checkpoint(
@@ -163,7 +170,7 @@ def write_checkpoint(
         step: optimizer steps done.
         weights: by the model's own names.
         method, config: stored with the weights.
-        state: of `state_of`.
+        state: tensors, numbers, and containers of them.
         keep: how many checkpoints stay.
 
     Raises:

@@ -18,7 +18,18 @@ from shared.config import REPO_ROOT
 METHODS = tuple(sorted(path.parent.name for path in REPO_ROOT.glob("*_modified/programs.py")))
 PACKAGES = ("shared", *METHODS)
 
-TRAINING = {"checkpoints", "epochs", "files", "monitors", "optim", "run", "run_folder", "run_record", "selection"}
+TRAINING = {
+    "checkpoints",
+    "epochs",
+    "files",
+    "monitors",
+    "optim",
+    "ranks",
+    "run",
+    "run_folder",
+    "run_record",
+    "selection",
+}
 GROUND = {"config", "config_keys", "errors", "lead_rows", "leads", "signals"}
 BELOW = GROUND | {"measurements", "data", "nn"}
 ALLOWED: dict[str, set[str]] = {
@@ -27,13 +38,14 @@ ALLOWED: dict[str, set[str]] = {
     "signals": set(),
     "files": {"errors"},
     "checkpoint_writer": {"run_folder"},
-    "run_folder": {"checkpoints", "config", "errors", "files", "run"},
+    "sharded": {"errors", "nn"},
+    "run_folder": {"checkpoints", "config", "errors", "files", "run", "sharded"},
     "runs": {"checkpoints", "config", "errors", "files", "run_folder", "run_record"},
     "run_record": {"config"},
     "epochs": {"errors", "run"},
     "monitors": BELOW | TRAINING | {"epochs", "statistics"},
     "encoders": BELOW | {"checkpoints", "outside"},
-    "apply": BELOW | {"embeddings", "encoders", "files", "outside", "run"},
+    "apply": BELOW | {"embeddings", "encoders", "files", "outside", "ranks"},
     "outside": {"config_keys", "data", "errors"},
     "jobs": {"config", "programs"},
     "sweep": {

@@ -21,7 +21,7 @@ from shared.evaluation.report.results import write_results
 from shared.evaluation.rows import Rows
 from shared.evaluation.validation import mark_optimistic
 from shared.files import hold
-from shared.run import pick_device
+from shared.ranks import pick_device
 from shared.run_folder import BEST
 from shared.run_record import num_parameters, surroundings, write_record
 from shared.statistics.bootstrap import Resamples

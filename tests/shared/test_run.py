@@ -18,7 +18,8 @@ from shared.checkpoints import WEIGHTS, CheckpointError, newest_checkpoint, read
 from shared.config import Section
 from shared.epochs import Stop, exit_on_stop, require_finite
 from shared.errors import UserError
-from shared.run import Run, RunConfig, pick_device
+from shared.ranks import pick_device
+from shared.run import Run, RunConfig
 from shared.run_folder import different_keys
 
 
