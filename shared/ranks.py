@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Sequence
 from datetime import timedelta
 
+import numpy as np
 import torch
 import torch.distributed as dist
 
 from shared.errors import UserError
 
 
-def join_ranks() -> tuple[int, int, int]:
-    """`(rank, world size, local rank)` as torchrun says; joins the process group where there is more than one."""
+def join_ranks(patience: timedelta = timedelta(minutes=30)) -> tuple[int, int, int]:
+    """`(rank, world size, local rank)` as torchrun says; joins the process group where there is more than one.
+
+    Args:
+        patience: how long one waits for another.
+    """
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     local = int(os.environ.get("LOCAL_RANK", 0))
     if world > 1 and not dist.is_initialized():
         backend = "nccl" if torch.cuda.is_available() else "gloo"
-        dist.init_process_group(backend, timeout=timedelta(minutes=30))
+        dist.init_process_group(backend, timeout=patience)
     return rank, world, local
 
 
@@ -64,3 +70,43 @@ def require_alike(what: str, value: str) -> None:
             f"{what} differs between the {len(found)} processes of this run: rank {', '.join(other)} has another than rank "
             "0. Start all with the same command, on the same files and the same version of this project."
         )
+
+
+def place() -> tuple[int, int]:
+    """`(rank, world size)` of the group that this process belongs to; `(0, 1)` where there is none."""
+    return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+
+
+def local_rank() -> int:
+    """Which GPU of its machine is this process's; 0 where there is no group."""
+    return int(os.environ.get("LOCAL_RANK", 0)) if dist.is_initialized() else 0
+
+
+def own_batches(num: int, batch_size: int) -> slice:
+    """Rows of this rank where `num` rows are dealt out over the ranks in whole batches, in order."""
+    rank, world = place()
+    batches = -(-num // batch_size)
+    return slice(*(min(num, batches * r // world * batch_size) for r in (rank, rank + 1)))
+
+
+def put_together(parts: Sequence[np.ndarray], device: torch.device, error: Exception | None = None) -> None:
+    """Give all ranks the rows of all, to the bit; all ranks call it alike.
+
+    Args:
+        parts: float32 arrays `[n, …]` in which each row was filled by one rank and is zero elsewhere; changed in place.
+        device: where the ranks exchange.
+        error: why this rank has none.
+
+    Raises:
+        UserError: a rank has none; there its own error.
+    """
+    failed = torch.tensor(int(error is not None), device=device)
+    dist.all_reduce(failed, op=dist.ReduceOp.MAX)
+    if error is not None:
+        raise error
+    if failed:
+        raise UserError("another process could not embed its part of the records; its error stands above.")
+    for part in parts:
+        bits = torch.from_numpy(part.view(np.int32)).to(device)  # of integers, a sum with zeros keeps every bit
+        dist.all_reduce(bits)
+        part.view(np.int32)[...] = bits.cpu().numpy()
