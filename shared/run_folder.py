@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -28,6 +30,7 @@ from shared.checkpoints import (
 from shared.config import Section, to_yaml
 from shared.errors import UserError
 from shared.files import clean_up, keep_lines_until, move_aside, write_folder
+from shared.run_record import read_record
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -63,8 +66,9 @@ def claim_folder(out: Path, resolved: Section, overwrite: bool) -> None:
         overwrite: whether to delete another run.
 
     Raises:
-        UserError: it holds a run with other settings.
+        UserError: it holds a run with other settings, or may not be written.
     """
+    require_writable(out)
     clean_up(out.parent, out.name)  # what a killed overwrite=true left
     aside = move_aside(out) if overwrite and (out / "config.yaml").is_file() else None
     out.mkdir(parents=True, exist_ok=True)
@@ -78,6 +82,27 @@ def claim_folder(out: Path, resolved: Section, overwrite: bool) -> None:
     (out / "config.yaml").write_text(to_yaml(resolved))
     if aside is not None:
         shutil.rmtree(aside)
+
+
+def require_writable(out: Path) -> None:
+    """Find out before training whether a run folder, where it is there, may be written.
+
+    Raises:
+        UserError: it may not, or what lies in it.
+    """
+    for folder in (out, out / "checkpoints", out / "figures"):
+        try:
+            if folder.exists():
+                with TemporaryFile(dir=folder):
+                    pass
+        except OSError as error:
+            raise UserError(f"{folder} cannot be written: {error.strerror}. {RIGHTS}") from None
+    for name in ("log.jsonl", "config.yaml"):
+        if (out / name).exists() and not os.access(out / name, os.W_OK):
+            raise UserError(f"{out / name} cannot be written: it is another user's. {RIGHTS}")
+
+
+RIGHTS = "Give another run.out, or get the right to write there."
 
 
 def check_settings(out: Path, saved: Mapping[str, Any], resolved: Section) -> None:
@@ -132,8 +157,9 @@ def load_checkpoint(
         All of `state.pt`.
 
     Raises:
-        CheckpointError: of another method, or of another model.
+        CheckpointError: of another method, of another model, or of another version of this project that kept other things.
     """
+    changes = changed_code(folder.parents[1])
     weights, found, _ = read_weights(folder / WEIGHTS)
     if found != method:
         raise CheckpointError(f"{folder} is a run of {found}, not of {method}. Choose another run.out.")
@@ -142,16 +168,55 @@ def load_checkpoint(
         from shared.sharded import spread_like, spread_moments
 
         weights = spread_like(model.state_dict(), weights)
-    load_state(model, weights, folder)
+    try:
+        load_state(model, weights, folder)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}\nThe model has changed since. {changes}{ANEW}") from None
     saved: dict[str, Any] = torch.load(folder / "state.pt", map_location=device, weights_only=True)
     for name, target in state.items():
         if name in saved:
             if spread and isinstance(target, torch.optim.Optimizer):
                 saved[name] = spread_moments(target, saved[name])
-            target.load_state_dict(saved[name])
+            try:
+                target.load_state_dict(saved[name])
+                if isinstance(target, torch.optim.Optimizer):
+                    check_moments(target)
+            except (ValueError, KeyError, TypeError, RuntimeError) as error:
+                reason = next(iter(str(error).splitlines()), type(error).__name__)
+                told = f"{folder}: the state of {name} does not fit this training: {reason}. {changes}{ANEW}"
+                raise CheckpointError(told) from None
         else:
             print(f"{folder} is older than what is kept of {name}; that starts anew")
+    if changes:
+        print(f"{folder}: {changes}Steps from here on are this version's.")
     return saved
+
+
+ANEW = "Go on with the version that wrote it, or begin another run with its weights: run.out=… start_from=RUN where they fit."
+
+
+def changed_code(run: Path) -> str:
+    """A sentence on what a run's last start and this one differ in, of the code and of PyTorch; empty where they do not."""
+    starts = [(str(e.get("commit") or "unknown")[:10], e.get("packages", {}).get("torch")) for e in read_record(run)[-2:]]
+    if len(starts) < 2 or starts[0] == starts[1]:
+        return ""
+    (commit, version), (now, version_now) = starts
+    return f"It was written by commit {commit} with torch {version}; this is {now} with torch {version_now}. "
+
+
+def check_moments(optimizer: torch.optim.Optimizer) -> None:
+    """Whether each moment has the shape of its parameter; they are told apart by their order alone.
+
+    Raises:
+        ValueError: one has another.
+    """
+    for group in optimizer.param_groups:
+        for number, parameter in enumerate(group["params"]):
+            for name in ("exp_avg", "exp_avg_sq", "momentum_buffer"):
+                moment = optimizer.state.get(parameter, {}).get(name)
+                if isinstance(moment, Tensor) and moment.shape != parameter.shape:
+                    shapes = f"{tuple(moment.shape)} for {tuple(parameter.shape)}"
+                    raise ValueError(f"{name} of parameter {number} has shape {shapes}")
 
 
 def write_checkpoint(

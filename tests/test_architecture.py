@@ -39,7 +39,7 @@ ALLOWED: dict[str, set[str]] = {
     "files": {"errors"},
     "checkpoint_writer": {"run_folder"},
     "sharded": {"errors", "nn", "run"},
-    "run_folder": {"checkpoints", "config", "errors", "files", "run", "sharded"},
+    "run_folder": {"checkpoints", "config", "errors", "files", "run", "run_record", "sharded"},
     "runs": {"checkpoints", "config", "errors", "files", "run_folder", "run_record"},
     "run_record": {"config"},
     "epochs": {"errors", "run"},
