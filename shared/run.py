@@ -46,8 +46,8 @@ class RunConfig(Section):
     parallel: Literal["ddp", "fsdp"] = Field(
         "ddp", description="over several processes: whole models, or one whose parameters are spread (pretraining)"
     )
-    num_workers: int = Field(
-        0, ge=0, description="processes reading ahead; 0 reads in place, which is fastest from memory"
+    num_workers: int | None = Field(
+        None, ge=0, description="threads reading ahead; null: two for a GPU, none on a CPU, which has no time to spare"
     )
     checkpoint_every: int = Field(10, ge=1, description="epochs")
     checkpoint_minutes: float | None = Field(None, gt=0, description="also within an epoch, when so many have passed")

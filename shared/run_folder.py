@@ -197,7 +197,9 @@ ANEW = "Go on with the version that wrote it, or begin another run with its weig
 
 def changed_code(run: Path) -> str:
     """A sentence on what a run's last start and this one differ in, of the code and of PyTorch; empty where they do not."""
-    starts = [(str(e.get("commit") or "unknown")[:10], e.get("packages", {}).get("torch")) for e in read_record(run)[-2:]]
+    starts = [
+        (str(e.get("commit") or "unknown")[:10], e.get("packages", {}).get("torch")) for e in read_record(run)[-2:]
+    ]
     if len(starts) < 2 or starts[0] == starts[1]:
         return ""
     (commit, version), (now, version_now) = starts
