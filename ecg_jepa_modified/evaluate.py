@@ -11,13 +11,16 @@ from ecg_jepa_modified.loading import load_encoder, random_encoder
 from ecg_jepa_modified.rows import run_evaluation
 from shared.config import config_from_cli, entry_point
 from shared.evaluation.config import EvaluateConfig
+from shared.evaluation.together import together
 
 __all__ = ["load_encoder", "random_encoder", "run_evaluation"]
 
 
 def main(argv: Sequence[str]) -> None:
     """Entry point."""
-    run_evaluation(config_from_cli(EvaluateConfig, argv, "ecg_jepa_modified.evaluate"))
+    config = config_from_cli(EvaluateConfig, argv, "ecg_jepa_modified.evaluate")
+    with together():
+        run_evaluation(config)
 
 
 if __name__ == "__main__":

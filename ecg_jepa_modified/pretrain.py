@@ -88,7 +88,7 @@ def pretrain(config: PretrainConfig) -> Path:
                     require_finite(values["loss"], run.step)
                     run.log(run.step, **values, lr=optimizer.param_groups[0]["lr"])
                     epoch.show(loss=values["loss"])
-            finish_epoch(run, config, model, monitor, epoch)
+            finish_epoch(run, config, run.whole(model), monitor, epoch)
     return config.run.out
 
 

@@ -30,7 +30,7 @@ from shared.errors import UserError
 from shared.files import hold
 from shared.leads import parse_leads
 from shared.outside import as_encoder, load_outside
-from shared.run import pick_device
+from shared.ranks import pick_device
 
 SHOWN = 10
 """Records left out that are printed; the file beside the table has them all."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,6 +19,7 @@ from shared.data.spec import InputSpec
 from shared.data.store import ECGStore
 from shared.data.transforms import Preprocess
 from shared.errors import UserError
+from shared.ranks import own_batches, place, put_together
 
 
 class Encoder(Protocol):
@@ -69,6 +70,7 @@ class Options:
     batch_size: int = 64
     device: torch.device | str = "cpu"
     dtype: torch.dtype | None = None
+    ranks: bool = False
 
 
 def embed_store(
@@ -81,6 +83,7 @@ def embed_store(
     batch_size: int = 64,
     device: torch.device | str = "cpu",
     dtype: torch.dtype | None = None,
+    ranks: bool = False,
     name: str = "embed",
 ) -> np.ndarray:
     """Embeddings of these records, the mean over evenly spaced crops.
@@ -94,6 +97,7 @@ def embed_store(
         batch_size: records at a time.
         device: where to compute.
         dtype: autocast type; None computes in float32.
+        ranks: whether all ranks call this alike: each then embeds its share of the batches, and gets all.
         name: of the progress bar.
 
     Returns:
@@ -103,7 +107,7 @@ def embed_store(
         StoreError: the store cannot satisfy the InputSpec.
         UserError: the encoder gives another shape than `[B, embed_dim]`, or values that are not finite.
     """
-    options = Options(leads, num_crops, batch_size, device, dtype)
+    options = Options(leads, num_crops, batch_size, device, dtype, ranks)
     return embed_rows({name: encoder}, store, indices, options)[name]
 
 
@@ -123,6 +127,37 @@ def embed_rows(
         StoreError: the store cannot satisfy the InputSpec.
         UserError: an encoder gives another shape than `[B, embed_dim]`, or values that are not finite.
     """
+    together = options.ranks and place()[1] > 1
+    own = own_batches(len(indices), options.batch_size) if together else slice(0, len(indices))
+    make = np.zeros if together else np.empty
+    out = {name: make((len(indices), row.embed_dim), dtype=np.float32) for name, row in rows.items()}
+    error: Exception | None = None
+    try:
+        _fill(out, rows, store, indices, own, options)
+    except Exception as found:
+        if not together:
+            raise
+        error = found
+    if together:
+        put_together(list(out.values()), torch.device(options.device), error)
+    for values in out.values():
+        if not np.isfinite(values).all():
+            bad = int((~np.isfinite(values)).any(axis=1).sum())
+            raise UserError(
+                f"{bad} of {len(values)} embeddings hold NaN or infinity: the weights are broken or the run diverged."
+            )
+    return out
+
+
+def _fill(
+    out: Mapping[str, np.ndarray],
+    rows: Mapping[str, Encoder],
+    store: ECGStore,
+    indices: np.ndarray,
+    own: slice,
+    options: Options,
+) -> None:
+    """Put the embeddings of the records `own` of `indices` where they belong in `out`; arguments as of `embed_rows`."""
     leads, num_crops, device, dtype = options.leads, options.num_crops, torch.device(options.device), options.dtype
     first = next(iter(rows.values()))
     spec = first.input_spec.with_leads(leads)
@@ -130,10 +165,9 @@ def embed_rows(
     if isinstance(first, nn.Module):
         first.to(device).eval()
     embed = _pass_of(rows)
-    out = {name: np.empty((len(indices), row.embed_dim), dtype=np.float32) for name, row in rows.items()}
-    done = 0
-    progress = tqdm(total=len(indices), desc=", ".join(rows), unit="record", disable=None)
-    for crops in eval_batches(store, indices, spec, options.batch_size, num_crops):
+    done, quiet = own.start, True if options.ranks and place()[0] > 0 else None
+    progress = tqdm(total=own.stop - done, desc=", ".join(rows), unit="record", disable=quiet)
+    for crops in eval_batches(store, indices[own], spec, options.batch_size, num_crops):
         with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
             embedded = embed(preprocess(crops.flatten(0, 1).to(device)), None if leads is None else tuple(leads))
         for name, values in embedded.items():
@@ -145,13 +179,6 @@ def embed_rows(
         done += len(crops)
         progress.update(len(crops))
     progress.close()
-    for found in out.values():
-        if not np.isfinite(found).all():
-            bad = int((~np.isfinite(found)).any(axis=1).sum())
-            raise UserError(
-                f"{bad} of {len(found)} embeddings hold NaN or infinity: the weights are broken or the run diverged."
-            )
-    return out
 
 
 def _pass_of(rows: Mapping[str, Encoder]) -> Callable[[Tensor, Sequence[str] | None], dict[str, Tensor]]:
@@ -193,11 +220,13 @@ def embed_cached(
     dtype: torch.dtype | None = None,
     name: str = "embed",
     others: Mapping[str, nn.Module] | None = None,
+    call: Callable[[Sequence[str], Options], bool] | None = None,
 ) -> np.ndarray:
     """`embed_store`, kept in `folder` under a key of weights, store, records and options.
 
     Where it must be computed, those of `others` (by name) that share the encoder's model come out of the same pass and are
-    kept too, each under its own key.
+    kept too, each under its own key. `call` is told the names before they are computed, and says whether the other ranks embed
+    their share.
     """
     options = Options(leads, num_crops, batch_size, device, dtype)
     path = _cache_path(folder, name, encoder, store, indices, options)
@@ -210,6 +239,7 @@ def embed_cached(
             place = _cache_path(folder, other, candidate, store, indices, options)
             if _read_kept(place, len(indices)) is None:
                 rows[other], paths[other] = candidate, place
+    options = replace(options, ranks=call is not None and call(list(rows), options))
     found = embed_rows(rows, store, indices, options)  # type: ignore[arg-type]
     folder.mkdir(parents=True, exist_ok=True)
     for row, embeddings in found.items():

@@ -6,13 +6,10 @@ storing generator states: the weights, the optimizer, the scaler, the step numbe
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from datetime import timedelta
-from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -23,20 +20,16 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from shared.checkpoints import (
-    WEIGHTS,
-    CheckpointError,
-    load_state,
-    newest_checkpoint,
-    read_weights,
-)
+from shared.checkpoints import newest_checkpoint
 from shared.config import RepoPath, Section
 from shared.epochs import Epoch, Stop, iterate
 from shared.errors import NO_ROOM, UserError
 
 if TYPE_CHECKING:
+    from shared.checkpoint_writer import CheckpointWriter
     from shared.run_folder import RunLog
     from shared.run_record import RunRecord
+    from shared.sharded import Sharding
 
 M = TypeVar("M", bound=nn.Module)
 T = TypeVar("T")
@@ -50,11 +43,17 @@ class RunConfig(Section):
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     compile: bool = False
-    num_workers: int = Field(
-        0, ge=0, description="processes reading ahead; 0 reads in place, which is fastest from memory"
+    parallel: Literal["ddp", "fsdp"] = Field(
+        "ddp", description="over several processes: whole models, or one whose parameters are spread (pretraining)"
+    )
+    num_workers: int | None = Field(
+        None, ge=0, description="threads reading ahead; null: two for a GPU, none on a CPU, which has no time to spare"
     )
     checkpoint_every: int = Field(10, ge=1, description="epochs")
     checkpoint_minutes: float | None = Field(None, gt=0, description="also within an epoch, when so many have passed")
+    checkpoint_async: bool = Field(
+        True, description="write them, from a copy in host memory, while the training goes on"
+    )
     keep_checkpoints: int = Field(2, ge=1, description="newest ones kept")
     overwrite: bool = Field(False, description="delete what the run folder holds and start anew")
 
@@ -71,10 +70,13 @@ class Run:
     """
 
     def __init__(self, config: RunConfig, resolved: Section, method: str) -> None:
+        from shared.ranks import join_ranks, pick_device
+
         self.config, self.resolved, self.method = config, resolved, method
         self._owns_ranks = not dist.is_initialized()  # a run within a run leaves the process group to the outer one
         self.rank, self.world_size, local_rank = join_ranks()
         self.device = pick_device(config.device, local_rank)
+        self._sharded: Sharding | None = None
         self.out = config.out
         self.step = 0  # optimizer steps done
         self._kept: tuple[nn.Module, dict[str, Any]] | None = None
@@ -83,9 +85,14 @@ class Run:
         self._held = ExitStack()  # what is given back at the end
         self._log: RunLog | None = None
         self._record: RunRecord | None = None
+        self._writer: CheckpointWriter | None = None
         self._saved_at = time.monotonic()
         self.amp_dtype = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[config.precision]
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.precision == "fp16")
+        if config.parallel == "fsdp":
+            from shared.sharded import make_sharding
+
+            self._sharded = make_sharding(config, method, self.device, self.rank, self.world_size)
         if self.device.type == "cuda":
             torch.set_float32_matmul_precision("high")
 
@@ -102,6 +109,7 @@ class Run:
     def __enter__(self) -> Run:
         with ExitStack() as held:  # gives all back where something here fails
             if self.is_main:
+                from shared.checkpoint_writer import CheckpointWriter
                 from shared.files import hold
                 from shared.run_folder import RunLog, claim_folder
                 from shared.run_record import RunRecord
@@ -111,6 +119,9 @@ class Run:
                 self._log = RunLog(self.out)
                 held.callback(self._log.close)
                 self._record = RunRecord(self.out, self.resolved, self.device, self.world_size)
+                config, saving = self.resolved.model_dump(mode="json"), self.config
+                keep, behind = saving.keep_checkpoints, saving.checkpoint_async
+                self._writer = CheckpointWriter(self.out, self.method, config, keep, behind)
             if self.world_size > 1:
                 from shared.ranks import require_alike
 
@@ -127,12 +138,18 @@ class Run:
         return self
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        late: BaseException | None = None  # what was held back could not be written
+        try:
+            self.wait_for_checkpoint()
+        except Exception as unwritten:
+            late = unwritten
         if self._record is not None:
-            self._record.close(self.step, error)
+            self._record.close(self.step, error or late)
         try:
             self._held.close()
-        except OSError as late:  # what was held back could not be written
-            error = error or late
+        except OSError as unwritten:
+            late = late or unwritten
+        error = error or late
         if self.world_size > 1 and self._owns_ranks:
             if error is None or isinstance(error, Stop):
                 dist.barrier()  # else a thread of gloo may still hold the last tensor when Python ends, which aborts
@@ -140,6 +157,8 @@ class Run:
         if isinstance(error, OSError) and error.errno in NO_ROOM:
             room = "Make room; the same command continues from the last checkpoint, which is whole."
             raise UserError(f"{self.out} could not be written ({error}). {room}") from error
+        if late is not None and error is late:
+            raise late
         if error is None and self._signal is not None:
             raise self.stop()  # it came after the last step
 
@@ -153,6 +172,8 @@ class Run:
 
     def wrap(self, model: M) -> M | DistributedDataParallel:
         """The model on its device, compiled and distributed as the config says."""
+        if self._sharded is not None:
+            return self._sharded.shard(model)
         model = model.to(self.device)
         if self.config.compile:
             model.compile(dynamic=True)
@@ -194,8 +215,14 @@ class Run:
         """This rank's rows of an effective batch."""
         return slice(*(batch_size * rank // self.world_size for rank in (self.rank, self.rank + 1)))
 
+    def whole(self, model: M) -> M:
+        """The model, for what the main rank looks at: of a sharded one a copy that all ranks gather."""
+        return model if self._sharded is None else self._sharded.whole(model)
+
     def accumulating(self, model: nn.Module, last: bool) -> AbstractContextManager[Any]:
         """Context of one micro-batch's backward: ranks exchange gradients in the last one only."""
+        if self._sharded is not None:
+            self._sharded.exchange(model, last)
         return nullcontext() if last or not isinstance(model, DistributedDataParallel) else model.no_sync()
 
     def update(self, model: nn.Module, optimizer: torch.optim.Optimizer, clip_grad: float | None) -> Tensor:
@@ -206,7 +233,7 @@ class Run:
         self.scaler.update()
         optimizer.zero_grad(set_to_none=True)
         self.step += 1
-        return norm
+        return norm if self._sharded is None else norm.full_tensor()  # type: ignore[attr-defined]
 
     def share_of(self, batch_size: int) -> int:
         """This rank's part of the effective batch; a UserError where it does not divide evenly."""
@@ -239,12 +266,16 @@ class Run:
             state: what else a resumed run needs; objects with `state_dict`, tensors, numbers.
         """
         self._saved_at = time.monotonic()
-        if self.is_main:
-            from shared.run_folder import write_checkpoint
+        content = model.state_dict(), {**state, "step": step, "scaler": self.scaler}
+        if self._sharded is not None:
+            content = self._sharded.gather(content)
+        if self._writer is not None:
+            self._writer.write(step, *content)
 
-            config = self.resolved.model_dump(mode="json")
-            state |= {"step": step, "scaler": self.scaler}
-            write_checkpoint(self.out, step, model, self.method, config, state, self.config.keep_checkpoints)
+    def wait_for_checkpoint(self) -> None:
+        """Until what `save` was given last is on the disk; an OSError where it could not be written."""
+        if self._writer is not None:
+            self._writer.wait()
 
     def checkpoint(self, **more: Any) -> None:
         """`save` what `resume` was given, after the steps done so far."""
@@ -258,9 +289,13 @@ class Run:
             The number of steps done; 0 where there is no checkpoint.
         """
         self._kept = model, state
+        self.wait_for_checkpoint()
         folder = newest_checkpoint(self.out)
         if folder is not None:
-            self._load(folder, model, state)
+            from shared.run_folder import load_checkpoint
+
+            saved = load_checkpoint(folder, model, self.method, {**state, "scaler": self.scaler}, self.device)
+            self.step, self._epoch = int(saved["step"]), saved.get("epoch")
         if self._log is not None and self._record is not None:
             self._log.keep_until(self.step)
             self._record.describe(model, self.step)
@@ -268,27 +303,15 @@ class Run:
                 print(f"resuming {self.out} after step {self.step}")
         return self.step
 
-    def _load(self, folder: Path, model: nn.Module, state: Mapping[str, Any]) -> None:
-        weights, method, _ = read_weights(folder / WEIGHTS)
-        if method != self.method:
-            raise CheckpointError(f"{folder} is a run of {method}, not of {self.method}. Choose another run.out.")
-        load_state(model, weights, folder)
-        saved = torch.load(folder / "state.pt", map_location=self.device, weights_only=True)
-        self.scaler.load_state_dict(saved["scaler"])
-        for name, target in state.items():
-            if name in saved:
-                target.load_state_dict(saved[name])
-            else:
-                print(f"{folder} is older than what is kept of {name}; that starts anew")
-        self.step, self._epoch = int(saved["step"]), saved.get("epoch")
-
     def take_epoch(self) -> dict[str, Any] | None:
         """The sums of the epoch in which the run was stopped; once."""
         found, self._epoch = self._epoch, None
         return found
 
     def check_signal(self) -> bool:
-        """Whether a signal asked to stop, agreed between all ranks."""
+        """Whether a signal asked to stop, agreed between all ranks. What befell the last checkpoint is raised here."""
+        if self._writer is not None:
+            self._writer.check()
         wanted = self._agree(self._signal or 0)
         if wanted:  # never cleared: a signal may have come in while the ranks agreed
             self._signal = wanted
@@ -308,7 +331,8 @@ class Run:
         return int(agreed)
 
     def stop(self) -> Stop:
-        """The exception to raise once the checkpoint is written."""
+        """The exception to raise, once the checkpoint is written."""
+        self.wait_for_checkpoint()
         if self.is_main:
             print(f"\nstopped at step {self.step}: saved in {self.out}. The same command continues.")
         return Stop(self._signal or signal.SIGTERM)
@@ -317,34 +341,3 @@ class Run:
         if self._signal is not None and signum == signal.SIGINT:
             raise KeyboardInterrupt  # a second Ctrl-C does not wait
         self._signal = signum
-
-
-def pick_device(name: str, local_rank: int = 0) -> torch.device:
-    """`auto` takes this rank's GPU where there is one.
-
-    Raises:
-        UserError: an unknown device, or a GPU that is not there.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise UserError(f"{name!r} is not a device; expected auto, cpu, cuda or cuda:N.") from None
-    if device.type == "cuda":
-        if not torch.cuda.is_available():
-            raise UserError(f"device is {name!r} but no CUDA GPU is visible. Use cpu, or check the driver.")
-        own = local_rank % torch.cuda.device_count()  # a task of Slurm may see its own GPU only
-        device = torch.device("cuda", device.index if device.index is not None else own)
-        torch.cuda.set_device(device)
-    return device
-
-
-def join_ranks() -> tuple[int, int, int]:
-    """`(rank, world size, local rank)` as torchrun says; joins the process group where there is more than one."""
-    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    local = int(os.environ.get("LOCAL_RANK", 0))
-    if world > 1 and not dist.is_initialized():
-        backend = "nccl" if torch.cuda.is_available() else "gloo"
-        dist.init_process_group(backend, timeout=timedelta(minutes=30))
-    return rank, world, local

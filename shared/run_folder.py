@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.distributed as dist
 from pydantic import ValidationError
-from torch import nn
+from torch import Tensor, nn
 
-from shared.checkpoints import WEIGHTS, checkpoints_of, newest_checkpoint, read_weights, save_weights, step_of
+from shared.checkpoints import (
+    WEIGHTS,
+    CheckpointError,
+    checkpoints_of,
+    load_state,
+    newest_checkpoint,
+    read_weights,
+    save_weights,
+    step_of,
+)
 from shared.config import Section, to_yaml
 from shared.errors import UserError
 from shared.files import clean_up, keep_lines_until, move_aside, write_folder
+from shared.run_record import read_record
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -27,8 +40,8 @@ if TYPE_CHECKING:
 BEST = "best"
 """Folder in a run for the weights that a figure of its monitor chose; loaded as `encoder.weights=RUN/best`."""
 
-FREE = {f"run.{key}" for key in ("out", "device", "compile", "num_workers", "overwrite")}
-FREE |= {f"run.{key}" for key in ("checkpoint_every", "checkpoint_minutes", "keep_checkpoints")}
+FREE = {f"run.{key}" for key in ("out", "device", "compile", "parallel", "num_workers", "overwrite")}
+FREE |= {f"run.{key}" for key in ("checkpoint_every", "checkpoint_minutes", "checkpoint_async", "keep_checkpoints")}
 """Where and on what a run executes: no number depends on it."""
 
 
@@ -53,8 +66,9 @@ def claim_folder(out: Path, resolved: Section, overwrite: bool) -> None:
         overwrite: whether to delete another run.
 
     Raises:
-        UserError: it holds a run with other settings.
+        UserError: it holds a run with other settings, or may not be written.
     """
+    require_writable(out)
     clean_up(out.parent, out.name)  # what a killed overwrite=true left
     aside = move_aside(out) if overwrite and (out / "config.yaml").is_file() else None
     out.mkdir(parents=True, exist_ok=True)
@@ -68,6 +82,27 @@ def claim_folder(out: Path, resolved: Section, overwrite: bool) -> None:
     (out / "config.yaml").write_text(to_yaml(resolved))
     if aside is not None:
         shutil.rmtree(aside)
+
+
+def require_writable(out: Path) -> None:
+    """Find out before training whether a run folder, where it is there, may be written.
+
+    Raises:
+        UserError: it may not, or what lies in it.
+    """
+    for folder in (out, out / "checkpoints", out / "figures"):
+        try:
+            if folder.exists():
+                with TemporaryFile(dir=folder):
+                    pass
+        except OSError as error:
+            raise UserError(f"{folder} cannot be written: {error.strerror}. {RIGHTS}") from None
+    for name in ("log.jsonl", "config.yaml"):
+        if (out / name).exists() and not os.access(out / name, os.W_OK):
+            raise UserError(f"{out / name} cannot be written: it is another user's. {RIGHTS}")
+
+
+RIGHTS = "Give another run.out, or get the right to write there."
 
 
 def check_settings(out: Path, saved: Mapping[str, Any], resolved: Section) -> None:
@@ -102,17 +137,107 @@ def check_settings(out: Path, saved: Mapping[str, Any], resolved: Section) -> No
         )
 
 
+def load_checkpoint(
+    folder: Path,
+    model: nn.Module,
+    method: str,
+    state: Mapping[str, Any],
+    device: torch.device,
+) -> dict[str, Any]:
+    """Load a checkpoint into a model and into what goes on with it.
+
+    Args:
+        folder: of the checkpoint.
+        model: gets the weights.
+        method: what the checkpoint must be of.
+        state: name to an object with `load_state_dict`; what the checkpoint does not know of starts anew, saying so.
+        device: where the training goes on.
+
+    Returns:
+        All of `state.pt`.
+
+    Raises:
+        CheckpointError: of another method, of another model, or of another version of this project that kept other things.
+    """
+    changes = changed_code(folder.parents[1])
+    weights, found, _ = read_weights(folder / WEIGHTS)
+    if found != method:
+        raise CheckpointError(f"{folder} is a run of {found}, not of {method}. Choose another run.out.")
+    spread = dist.is_initialized()  # perhaps over ranks
+    if spread:
+        from shared.sharded import spread_like, spread_moments
+
+        weights = spread_like(model.state_dict(), weights)
+    try:
+        load_state(model, weights, folder)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}\nThe model has changed since. {changes}{ANEW}") from None
+    saved: dict[str, Any] = torch.load(folder / "state.pt", map_location=device, weights_only=True)
+    for name, target in state.items():
+        if name in saved:
+            if spread and isinstance(target, torch.optim.Optimizer):
+                saved[name] = spread_moments(target, saved[name])
+            try:
+                target.load_state_dict(saved[name])
+                if isinstance(target, torch.optim.Optimizer):
+                    check_moments(target)
+            except (ValueError, KeyError, TypeError, RuntimeError) as error:
+                reason = next(iter(str(error).splitlines()), type(error).__name__)
+                told = f"{folder}: the state of {name} does not fit this training: {reason}. {changes}{ANEW}"
+                raise CheckpointError(told) from None
+        else:
+            print(f"{folder} is older than what is kept of {name}; that starts anew")
+    if changes:
+        print(f"{folder}: {changes}Steps from here on are this version's.")
+    return saved
+
+
+ANEW = "Go on with the version that wrote it, or begin another run with its weights: run.out=… start_from=RUN where they fit."
+
+
+def changed_code(run: Path) -> str:
+    """A sentence on what a run's last start and this one differ in, of the code and of PyTorch; empty where they do not."""
+    starts = [
+        (str(e.get("commit") or "unknown")[:10], e.get("packages", {}).get("torch")) for e in read_record(run)[-2:]
+    ]
+    if len(starts) < 2 or starts[0] == starts[1]:
+        return ""
+    (commit, version), (now, version_now) = starts
+    return f"It was written by commit {commit} with torch {version}; this is {now} with torch {version_now}. "
+
+
+def check_moments(optimizer: torch.optim.Optimizer) -> None:
+    """Whether each moment has the shape of its parameter; they are told apart by their order alone.
+
+    Raises:
+        ValueError: one has another.
+    """
+    for group in optimizer.param_groups:
+        for number, parameter in enumerate(group["params"]):
+            for name in ("exp_avg", "exp_avg_sq", "momentum_buffer"):
+                moment = optimizer.state.get(parameter, {}).get(name)
+                if isinstance(moment, Tensor) and moment.shape != parameter.shape:
+                    shapes = f"{tuple(moment.shape)} for {tuple(parameter.shape)}"
+                    raise ValueError(f"{name} of parameter {number} has shape {shapes}")
+
+
 def write_checkpoint(
-    run: Path, step: int, model: nn.Module, method: str, config: Mapping[str, Any], state: Mapping[str, Any], keep: int
+    run: Path,
+    step: int,
+    weights: Mapping[str, Tensor],
+    method: str,
+    config: Mapping[str, Any],
+    state: Mapping[str, Any],
+    keep: int,
 ) -> None:
     """Write `checkpoints/step-N/` of a run whole: weights, and `state.pt` for the training to go on; older ones go.
 
     Args:
         run: its folder.
         step: optimizer steps done.
-        model: whose weights.
+        weights: by the model's own names.
         method, config: stored with the weights.
-        state: name to an object with `state_dict`, a tensor or a number.
+        state: tensors, numbers, and containers of them.
         keep: how many checkpoints stay.
 
     Raises:
@@ -120,9 +245,8 @@ def write_checkpoint(
     """
 
     def write(folder: Path) -> None:
-        save_weights(folder / WEIGHTS, model.state_dict(), method, config)
-        content = {k: v.state_dict() if hasattr(v, "state_dict") else v for k, v in state.items()}
-        torch.save(content, folder / "state.pt")
+        save_weights(folder / WEIGHTS, weights, method, config)
+        torch.save(dict(state), folder / "state.pt")
 
     write_folder(run / "checkpoints" / f"step-{step:08d}", write)
     # Later ones are damaged and were passed over; they must not count among those that are kept.

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from shared.config import config_from_cli, entry_point
 from shared.evaluation.config import EvaluateConfig
+from shared.evaluation.together import together
 from st_mem_modified.loading import load_model, random_encoder
 from st_mem_modified.rows import run_evaluation
 
@@ -17,7 +18,9 @@ __all__ = ["load_model", "random_encoder", "run_evaluation"]
 
 def main(argv: Sequence[str]) -> None:
     """Entry point."""
-    run_evaluation(config_from_cli(EvaluateConfig, argv, "st_mem_modified.evaluate"))
+    config = config_from_cli(EvaluateConfig, argv, "st_mem_modified.evaluate")
+    with together():
+        run_evaluation(config)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,5 @@ PROGRAMS = {
     "st_mem_modified.finetune": Program("st_mem_modified.finetune:FinetuneConfig", "st_mem_modified.finetune"),
     "st_mem_modified.triplet": Program("st_mem_modified.triplet:TripletConfig", "st_mem_modified.triplet"),
     "st_mem_modified.vqvae": Program("st_mem_modified.vqvae.config:VQTrainConfig", "st_mem_modified.vqvae.train"),
-    "st_mem_modified.evaluate": Program(
-        "shared.evaluation.config:EvaluateConfig", "st_mem_modified.evaluate", parallel=False
-    ),
+    "st_mem_modified.evaluate": Program("shared.evaluation.config:EvaluateConfig", "st_mem_modified.evaluate"),
 }

@@ -18,7 +18,18 @@ from shared.config import REPO_ROOT
 METHODS = tuple(sorted(path.parent.name for path in REPO_ROOT.glob("*_modified/programs.py")))
 PACKAGES = ("shared", *METHODS)
 
-TRAINING = {"checkpoints", "epochs", "files", "monitors", "optim", "run", "run_folder", "run_record", "selection"}
+TRAINING = {
+    "checkpoints",
+    "epochs",
+    "files",
+    "monitors",
+    "optim",
+    "ranks",
+    "run",
+    "run_folder",
+    "run_record",
+    "selection",
+}
 GROUND = {"config", "config_keys", "errors", "lead_rows", "leads", "signals"}
 BELOW = GROUND | {"measurements", "data", "nn"}
 ALLOWED: dict[str, set[str]] = {
@@ -26,13 +37,15 @@ ALLOWED: dict[str, set[str]] = {
     "nn": {"errors", "leads"},
     "signals": set(),
     "files": {"errors"},
-    "run_folder": {"checkpoints", "config", "errors", "files", "run"},
+    "checkpoint_writer": {"run_folder"},
+    "sharded": {"errors", "nn", "run"},
+    "run_folder": {"checkpoints", "config", "errors", "files", "run", "run_record", "sharded"},
     "runs": {"checkpoints", "config", "errors", "files", "run_folder", "run_record"},
     "run_record": {"config"},
     "epochs": {"errors", "run"},
     "monitors": BELOW | TRAINING | {"epochs", "statistics"},
     "encoders": BELOW | {"checkpoints", "outside"},
-    "apply": BELOW | {"embeddings", "encoders", "files", "outside", "run"},
+    "apply": BELOW | {"embeddings", "encoders", "files", "outside", "ranks"},
     "outside": {"config_keys", "data", "errors"},
     "jobs": {"config", "errors", "programs"},
     "sweep": {
@@ -57,7 +70,18 @@ ALLOWED: dict[str, set[str]] = {
     "lead_rows": {"leads"},
     "checkpoints": {"config", "errors", "files"},
     "optim": {"config", "errors"},
-    "run": {"config", "errors", "checkpoints", "epochs", "files", "ranks", "run_folder", "run_record"},
+    "run": {
+        "config",
+        "errors",
+        "checkpoint_writer",
+        "checkpoints",
+        "epochs",
+        "files",
+        "ranks",
+        "run_folder",
+        "run_record",
+        "sharded",
+    },
     "ranks": {"errors"},
     "selection": {"run"},
     "measurements": GROUND,
@@ -65,7 +89,7 @@ ALLOWED: dict[str, set[str]] = {
     "data": GROUND | {"ranks", "files", "help", "measurements", "plots", "programs"},
     "statistics": {"errors"},
     "plots": {"leads", "statistics"},
-    "embeddings": {"data", "errors"},
+    "embeddings": {"data", "errors", "ranks"},
     "finetune": BELOW | TRAINING | {"statistics", "plots", "embeddings", "evaluation.config", "evaluation.following"},
     "triplet": BELOW | TRAINING | {"statistics", "plots", "embeddings", "evaluation.config"},
     "evaluation": BELOW | TRAINING | {"statistics", "plots", "embeddings", "finetune", "jobs", "outside", "programs"},

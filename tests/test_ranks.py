@@ -101,3 +101,15 @@ def test_one_rank_continues_what_two_began(loop: str, runs: Runs, tmp_path: Path
     run_two_ranks(STOPPED, loop, *settings)
     LOOPS[loop][0](*settings)
     compare(tmp_path / "one", tmp_path / "moved")
+
+
+@pytest.mark.slow
+def test_two_ranks_continue_what_two_began(runs: Runs, tmp_path: Path) -> None:
+    """Within an epoch, with the codebook's statistics of both."""
+    for name in ("whole", "cut"):
+        settings = settings_of("vqvae", runs, tmp_path / name)
+        if name == "cut":
+            run_two_ranks(STOPPED, "vqvae", *settings)
+        run_two_ranks(TRAIN, "vqvae", *settings)
+    compare(tmp_path / "whole", tmp_path / "cut")
+    assert (tmp_path / "whole" / "codebook.json").read_text() == (tmp_path / "cut" / "codebook.json").read_text()

@@ -95,6 +95,18 @@ def large(small: ECGStore, out: Path, number: int) -> None:
     small.shuffle = "full"
 
 
+def waiting(store: ECGStore, batch: int, step: float, threads: int) -> float:
+    """Share of the time that a device of which a batch takes `step` seconds waits for the next one; it leaves the CPU alone."""
+    batches = EpochBatches(store, np.tile(np.arange(len(store)), 4), SPEC, batch, seed=0, epoch=0)
+    waited, begun, source = 0.0, time.perf_counter(), iter(train_batches(batches, num_workers=threads))
+    while True:
+        asked = time.perf_counter()
+        if next(source, None) is None:
+            return waited / (time.perf_counter() - begun)
+        waited += time.perf_counter() - asked
+        time.sleep(step)
+
+
 def main() -> None:
     """Print one line per measurement."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -126,11 +138,15 @@ def main() -> None:
         load()
         print(f"loader, 9 s crops, float {num_records / seconds(load):8.0f} records/s (target >= 20000)")
         large(store, Path(folder) / "large", options.large)
+        for step in (0.005, 0.02):
+            shares = [100 * waiting(store, min(256, num_records), step, threads) for threads in (0, 1, 2)]
+            told = ", ".join(f"{share:.1f} % with {n}" for n, share in enumerate(shares))
+            print(f"waiting for 256 records, {1000 * step:.0f} ms a step elsewhere: {told} thread(s) reading ahead")
         links = [Path(folder) / f"store{i}" for i in range(5)]
         for link in links:
             shutil.copytree(out, link)
-        shares = [{"path": str(link), "weight": 1 + i % 2} for i, link in enumerate(links)]
-        several = MixedStore(read_shares(shares))
+        weighted = [{"path": str(link), "weight": 1 + i % 2} for i, link in enumerate(links)]
+        several = MixedStore(read_shares(weighted))
 
         def load_several() -> None:
             batches = EpochBatches(
@@ -140,7 +156,7 @@ def main() -> None:
                 signals.float().mul_(1e-3)
 
         load_several()
-        drawn = sum(round(share["weight"] * num_records) for share in shares)
+        drawn = sum(round(share["weight"] * num_records) for share in weighted)
         print(f"the same of five stores  {drawn / seconds(load_several, 3):8.0f} records/s (target >= 20000)")
         ecg = torch.from_numpy(store.read(np.arange(256) % num_records))[:, :, :2250]
         preprocess = Preprocess(SPEC)

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from shared.data.spec import InputSpec
 from shared.data.store import ECGStore
 from shared.data.transforms import even_starts
 from shared.errors import UserError
+
+if TYPE_CHECKING:
+    from shared.data.read_ahead import Ahead
 
 
 class EpochBatches(Dataset[tuple[Tensor, Tensor]]):
@@ -79,7 +83,7 @@ class TrainingBatches:
 
     Args:
         store, indices, spec, batch_size, seed, rank, world_size: as of `EpochBatches`.
-        num_workers: processes reading ahead.
+        num_workers: threads reading ahead; None: as of `Ahead`.
         pin_memory: for a copy to a GPU that does not block.
 
     Attributes:
@@ -96,7 +100,7 @@ class TrainingBatches:
         seed: int,
         rank: int = 0,
         world_size: int = 1,
-        num_workers: int = 0,
+        num_workers: int | None = 0,
         pin_memory: bool = False,
     ) -> None:
         if world_size > 1:
@@ -107,22 +111,18 @@ class TrainingBatches:
         self.num_workers, self.pin_memory = num_workers, pin_memory
         self.steps = len(self._of(epoch=0))
 
-    def __call__(self, epoch: int, first: int = 0) -> DataLoader:
+    def __call__(self, epoch: int, first: int = 0) -> Ahead:
         """Batches of the epoch from batch `first` on."""
         return train_batches(self._of(epoch=epoch), first, self.num_workers, self.pin_memory)
 
 
-def train_batches(batches: EpochBatches, first: int = 0, num_workers: int = 0, pin_memory: bool = False) -> DataLoader:
-    """Iterate over an epoch's batches from batch `first` on, read ahead by `num_workers` processes."""
-    return DataLoader(
-        batches,
-        batch_size=None,
-        sampler=range(first, len(batches)),
-        num_workers=num_workers,
-        pin_memory=pin_memory,
-        # Shuffling and windows have their own generators; this keeps the global one untouched by iterating.
-        generator=torch.Generator(),
-    )
+def train_batches(
+    batches: EpochBatches, first: int = 0, num_workers: int | None = 0, pin_memory: bool = False
+) -> Ahead:
+    """Iterate over an epoch's batches from batch `first` on, read ahead by `num_workers` threads, as of `Ahead`."""
+    from shared.data.read_ahead import Ahead  # only where something is read
+
+    return Ahead(batches, first, num_workers, pin_memory)
 
 
 def eval_batches(

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from numpy.lib.stride_tricks import sliding_window_view
 
 from shared.config import repo_path
 from shared.data.spec import DataConfig, InputSpec
@@ -188,11 +189,23 @@ class ECGStore:
         self, shards: list[np.ndarray], num: int, rows: list[int], indices: np.ndarray, starts: np.ndarray, length: int
     ) -> np.ndarray:
         """Windows `[n, len(rows), length]` of shards `[record, num, sample]`."""
-        # A slice copies whole rows at memory speed; a list of rows gathers and is needed only for a real subset.
-        chosen: Any = slice(None) if rows == list(range(num)) else rows
+        shard_of = self.shard_of(indices)
+        asked = np.unique(shard_of)
+        chosen: Any = slice(None) if rows == list(range(num)) else np.array(rows, dtype=np.int64)
+
+        def gather(shard: int, of: Any) -> np.ndarray:
+            windows = sliding_window_view(shards[shard], length, axis=2)  # [record, num, start, length], nothing copied
+            records, first = indices[of] - self._starts[shard], starts[of]
+            if isinstance(chosen, slice):  # all rows of a record lie together
+                return np.asarray(windows[records, :, first])
+            return np.asarray(windows[records[:, None], chosen, first[:, None]])
+
+        if len(asked) == 1:
+            return gather(asked[0], slice(None))
         out = np.empty((len(indices), len(rows), length), dtype=shards[0].dtype)
-        for i, (index, shard, start) in enumerate(zip(indices, self.shard_of(indices), starts, strict=True)):
-            out[i] = shards[shard][index - self._starts[shard], chosen, start : start + length]
+        for shard in asked:
+            of = np.flatnonzero(shard_of == shard)
+            out[of] = gather(shard, of)
         return out
 
     def rows_for(self, spec: InputSpec) -> list[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,8 +14,9 @@ import torch
 from shared.config import Section
 from shared.data.splits import Labelled, open_labelled
 from shared.data.store import ECGStore
-from shared.embeddings import embed_cached
+from shared.embeddings import Options, embed_cached
 from shared.errors import UserError
+from shared.evaluation.together import call_others
 from shared.leads import subset_leads
 from shared.statistics.bootstrap import Resamples
 from shared.statistics.interval import Scores
@@ -99,18 +100,27 @@ class Context(Labelled):
             raise UserError(f"encoder {row!r} is not at hand, only its embeddings are; this protocol must embed anew.")
         if leads is None and self.config.encoder.leads is not None:
             leads = subset_leads(self.config.encoder.leads, self.encoders[row].input_spec.leads)
+        indices = self.indices if indices is None else indices
+        names = {name.replace(" ", "-"): name for name in self.encoders}
+
+        def call(rows: Sequence[str], options: Options) -> bool:
+            # The other ranks have opened the context's own store alone.
+            own = store is None or store is self.store
+            return own and call_others([names[name] for name in rows], indices, replace(options, ranks=True))
+
         return embed_cached(
             self.out / "cache",
             self.encoders[row],
             self.store if store is None else store,
-            self.indices if indices is None else indices,
+            indices,
             leads=leads,
             num_crops=self.config.num_crops,
             batch_size=self.config.batch_size,
             device=self.device,
             dtype=torch.bfloat16 if self.config.precision == "bf16" else None,
             name=row.replace(" ", "-"),
-            others={name.replace(" ", "-"): e for name, e in self.encoders.items() if name != row},
+            others={kept: self.encoders[name] for kept, name in names.items() if name != row},
+            call=call,
         )
 
 

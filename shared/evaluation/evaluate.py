@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from torch import nn
@@ -19,9 +20,10 @@ from shared.evaluation.presets import EVALUATION
 from shared.evaluation.protocols import PROTOCOLS
 from shared.evaluation.report.results import write_results
 from shared.evaluation.rows import Rows
+from shared.evaluation.together import follow
 from shared.evaluation.validation import mark_optimistic
 from shared.files import hold
-from shared.run import pick_device
+from shared.ranks import local_rank, pick_device, place
 from shared.run_folder import BEST
 from shared.run_record import num_parameters, surroundings, write_record
 from shared.statistics.bootstrap import Resamples
@@ -43,11 +45,14 @@ def evaluate_weights(config: EvaluateConfig, rows_of: Callable[[Path, EvaluateCo
     if config.encoder.weights is None:
         raise UserError("encoder.weights is not set: give a run folder, a model.safetensors or a released .pth.")
     out = config.out or evaluation_folder(config.encoder.weights)
+    if place()[0] > 0:
+        with TemporaryDirectory() as aside:  # its pictures are the main rank's
+            return evaluate(rows_of(config.encoder.weights, config, Path(aside)), config, out)
     return evaluate(rows_of(config.encoder.weights, config, out), config, out)
 
 
 def evaluate(rows: Rows, config: EvaluateConfig, out: Path) -> Path:
-    """Evaluate rows beside a randomly initialised encoder of the same architecture.
+    """Evaluate rows beside a randomly initialised encoder of the same architecture; of several ranks the main one writes.
 
     Args:
         rows: encoders and what is known of them.
@@ -64,8 +69,11 @@ def evaluate(rows: Rows, config: EvaluateConfig, out: Path) -> Path:
     if unknown:
         hint = did_you_mean(unknown[0], PROTOCOLS)
         raise UserError(f"unknown protocol {', '.join(unknown)}{hint} The protocols are {', '.join(PROTOCOLS)}.")
-    device, began = pick_device(config.device), time.monotonic()
+    device, began = pick_device(config.device, local_rank()), time.monotonic()
     context = open_context(config, out, device, rows.encoders, (RANDOM, *rows.baselines))
+    if place()[0] > 0:
+        follow(at_its_rate(context, rows.encoder)[0])
+        return out / "report.html"
     with hold(out):
         context, copies = settle_copies(context)
         context, resampled = at_its_rate(context, rows.encoder)

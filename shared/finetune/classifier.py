@@ -7,11 +7,13 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from shared.data.spec import InputSpec
 from shared.data.store import ECGStore
 from shared.embeddings import embed_store
+from shared.ranks import place
 
 
 class Classifier(nn.Module):
@@ -118,4 +120,7 @@ def predict_store(
         **options: as `embed_store`'s.
     """
     outputs = Outputs(model, pool, softmax, num_crops)
+    if options.get("ranks") and place()[1] > 1:
+        for statistic in model.head_norm.buffers():
+            dist.broadcast(statistic, 0)  # each rank has counted its own part of the batches
     return embed_store(outputs, store, indices, num_crops=num_crops, name="predict", **options).astype(np.float64)

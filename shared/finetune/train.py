@@ -158,7 +158,7 @@ def fit(run: Run, config: FinetuneConfig, start: nn.Module, data: Labelled) -> P
     optimizer = make_optimizer(model, optim, optim.layer_decay)
     schedule = make_schedule(optimizer, optim, batches.steps)
     pooled = partial(predict_store, pool=config.pool, softmax=config.single_label, num_crops=config.num_crops)
-    predict = partial(pooled, model, store, leads=leads, device=run.device)
+    predict = partial(pooled, model, store, leads=leads, device=run.device, ranks=True)
     best = Best(config.keep == "last")
     run.resume(model, optimizer=optimizer, best=best)
 

@@ -97,7 +97,7 @@ class Inputs:
         """What is evaluated, of all records: `[n, embed_dim]`."""
         if self.features is not None:
             return self.model.project(self.features).cpu().numpy()
-        return embed_store(self.model, self.store, self.indices, name="validation", **self.options)
+        return embed_store(self.model, self.store, self.indices, name="validation", ranks=True, **self.options)
 
 
 def train(config: TripletConfig, method: Method) -> Path:

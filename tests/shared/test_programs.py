@@ -183,7 +183,7 @@ def test_saved_config_names_its_program_and_the_checkpoint_does_not(tmp_path: Pa
         (["st_mem_modified.vqvae", "optim.lr=1"], "parallel st_mem_modified.vqvae.train"),
         (["configs/st_mem/vqvae_finetune.yaml"], "parallel st_mem_modified.vqvae.train"),
         (["configs/ablations/hybrid_add.yaml", "x=1"], "parallel ecg_jepa_modified.pretrain"),
-        (["configs/st_mem/inference_clusters.yaml"], "single st_mem_modified.evaluate"),
+        (["configs/st_mem/inference_clusters.yaml"], "parallel st_mem_modified.evaluate"),
         (["", "configs/data/ludb.yaml", "root=x"], "single shared.data.prepare"),
     ],
 )

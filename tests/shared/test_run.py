@@ -18,7 +18,8 @@ from shared.checkpoints import WEIGHTS, CheckpointError, newest_checkpoint, read
 from shared.config import Section
 from shared.epochs import Stop, exit_on_stop, require_finite
 from shared.errors import UserError
-from shared.run import Run, RunConfig, pick_device
+from shared.ranks import pick_device
+from shared.run import Run, RunConfig
 from shared.run_folder import different_keys
 
 
@@ -125,10 +126,12 @@ def test_disk_full_while_saving_leaves_the_former_checkpoint(tmp_path: Path, mon
     with make_run(tmp_path) as run:
         model = make_model()
         run.save(model, 5)
+        run.wait_for_checkpoint()
         with monkeypatch.context() as patch:
             patch.setattr(torch, "save", full)
             with pytest.raises(OSError, match="No space"):
                 run.save(make_model(), 10)
+                run.wait_for_checkpoint()
         other = make_model()
         assert run.resume(other) == 5
         assert torch.equal(other[0].weight, model[0].weight)  # type: ignore[arg-type]

@@ -149,6 +149,7 @@ FULL_DISK = textwrap.dedent("""
             model = nn.Linear(100, 100)
             run.resume(model)
             run.save(model, 1)
+            run.wait_for_checkpoint()
             what, limit = sys.argv[2:]
             resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), int(limit)))
             if what == "log":
