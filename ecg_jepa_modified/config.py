@@ -86,6 +86,13 @@ class ModelConfig(Section):
     target_norm: Literal["layer", "none"] = Field(
         "layer", description="parameter-free LayerNorm of the targets, or none"
     )
+    recompute: bool = Field(
+        False, description="activations of a block anew for its gradient: less memory, a third more time"
+    )
+    cropa: Literal["auto", "grid", "flex", "masked"] = Field(
+        "auto",
+        description="kernel of CroPA: auto is fused calls on a CPU and grid elsewhere (ecg_jepa_modified/cropa.py)",
+    )
     ema_momentum: tuple[float, float] = Field((0.996, 1.0), description="of the teacher, first and last step; linear")
 
     @model_validator(mode="before")

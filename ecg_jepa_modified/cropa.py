@@ -17,7 +17,7 @@ _flash = getattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu", 
 _flash_backward = getattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu_backward", None)
 
 
-def cropa_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def cropa_attention(q: Tensor, k: Tensor, v: Tensor, how: str = "auto") -> Tensor:
     """Attend along the lead and across the leads at the same time, under one softmax.
 
     Token (lead a, time i) attends to (lead b, time j) iff a = b or i = j, its own token counted once. Equal to
@@ -26,6 +26,8 @@ def cropa_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
     Args:
         q, k, v: `[B, H, L, N, head_dim]`, any strides; N is the number of visible times, any from 1.
+        how: `auto`; or `grid`, `flex`, `masked`, which differ in speed and rounding only (`python -m shared.benchmark
+            variants=plain,cropa=grid,cropa=flex,cropa=masked` says which is fastest here).
 
     Returns:
         `[B, H, L, N, head_dim]`, in v's dtype (autocast's, where that is on).
@@ -34,7 +36,12 @@ def cropa_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """
     if q.shape[2] == 1:  # one lead: its row is everything
         return F.scaled_dot_product_attention(q.squeeze(2), k.squeeze(2), v.squeeze(2)).unsqueeze(2)
-    plain = torch.compiler.is_compiling() or torch.is_autocast_enabled(q.device.type)  # both fuse or cast by themselves
+    if how in ("flex", "masked"):
+        from ecg_jepa_modified import cropa_kernels  # all scores, which pays where a kernel never writes them down
+
+        return getattr(cropa_kernels, how)(q, k, v)
+    fuses = torch.compiler.is_compiling() or torch.is_autocast_enabled(q.device.type)  # or casts, by itself
+    plain = fuses or how == "grid"
     if plain or _flash is None or q.device.type != "cpu" or q.dtype not in (torch.float32, torch.float64):
         return cropa_reference(q, k, v)
     return _MergedFlash.apply(q, k, v)
@@ -55,44 +62,6 @@ def cropa_reference(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     weights = scores.softmax(-1, dtype=torch.promote_types(scores.dtype, torch.float32)).to(v.dtype)
     along, across = weights[..., :num_times], weights[..., num_times:]
     return along @ v + (across.transpose(2, 3) @ v_time).transpose(2, 3)
-
-
-def cropa_ragged(leads: tuple[Tensor, Tensor, Tensor], others: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    """CroPA where some rows hold more times than the leads do: the leads' times first, then times of their own.
-
-    Arguments:
-        leads: q, k, v of the leads, `[B, H, L, n, head_dim]`.
-        others: q, k, v of the other rows, `[B, H, F, N, head_dim]`, N ≥ n; times n…N−1 have a column of F tokens.
-
-    Returns:
-        `([B, H, L, n, head_dim], [B, H, F, N, head_dim])`, in v's dtype; scores are normalised in float32 at least.
-    """
-    num_leads, num_shared = leads[0].shape[2:4]
-    full = [torch.cat([a, b[:, :, :, :num_shared]], dim=2) for a, b in zip(leads, others, strict=True)]  # [B,H,L+F,n,d]
-    rest = [tokens[:, :, :, num_shared:] for tokens in others]  # [B, H, F, N − n, d]
-    in_full, in_rest = _column_scores(*full[:2]), _column_scores(*rest[:2])
-
-    def mix(row: tuple[Tensor, Tensor, Tensor], column: Tensor, times: slice, values: Tensor) -> Tensor:
-        """Tokens of `row` at `times`: one softmax over their row and their `column` scores."""
-        q, k, v = row
-        along = (q[:, :, :, times] / math.sqrt(q.shape[-1])) @ k.transpose(-2, -1)
-        scores = torch.cat([along, column.transpose(2, 3)], dim=-1)
-        weights = scores.softmax(-1, dtype=torch.promote_types(scores.dtype, torch.float32)).to(v.dtype)
-        along, across = weights[..., : k.shape[3]], weights[..., k.shape[3] :]
-        return along @ v + (across.transpose(2, 3) @ values.transpose(2, 3)).transpose(2, 3)
-
-    shared, own = slice(0, num_shared), slice(num_shared, None)
-    of_leads = mix(leads, in_full[:, :, :, :num_leads], shared, full[2])
-    at_shared = mix(others, in_full[:, :, :, num_leads:], shared, full[2])
-    at_own = mix(others, in_rest, own, rest[2])
-    return of_leads, torch.cat([at_shared, at_own], dim=3)
-
-
-def _column_scores(q: Tensor, k: Tensor) -> Tensor:
-    """Scores within each time of `[B, H, R, n, d]`, the own token struck out: `[B, H, n, R, R]`."""
-    scores = (q.transpose(2, 3) / math.sqrt(q.shape[-1])) @ k.transpose(2, 3).transpose(-2, -1)
-    scores.diagonal(dim1=-2, dim2=-1).fill_(-math.inf)
-    return scores
 
 
 class _MergedFlash(torch.autograd.Function):

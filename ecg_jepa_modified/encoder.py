@@ -15,7 +15,7 @@ from ecg_jepa_modified.cropa import cropa_attention
 from ecg_jepa_modified.masking import as_groups
 from shared.data.spec import InputSpec
 from shared.leads import subset_leads
-from shared.nn import Attend, Block, check_ecg, init_trunc_normal, rescale_blocks, sincos_2d
+from shared.nn import Attend, Block, check_ecg, init_trunc_normal, rescale_blocks, run_block, sincos_2d
 
 
 class ECGJEPAEncoder(nn.Module):
@@ -54,7 +54,7 @@ class ECGJEPAEncoder(nn.Module):
             visible = as_groups(visible, len(ecg)).to(ecg.device, non_blocking=True)
         x, table, attend = self.to_tokens(ecg, leads, visible)
         for block in self.blocks:
-            x = block(add_positions(x, table), attend)
+            x = run_block(block, self.config.recompute, add_positions(x, table), attend)
         return self.norm(x)
 
     def to_tokens(
@@ -93,7 +93,7 @@ class ECGJEPAEncoder(nn.Module):
 
         def over_grid(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
             q, k, v = (tokens.unflatten(2, (num_leads, -1)) for tokens in (q, k, v))
-            return cropa_attention(q, k, v).flatten(2, 3)
+            return cropa_attention(q, k, v, self.config.cropa).flatten(2, 3)
 
         return over_grid
 

@@ -9,6 +9,7 @@ further row in which all features of a time share a token, or added to the leads
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ecg_jepa_modified.config import ModelConfig
-from ecg_jepa_modified.cropa import cropa_attention, cropa_ragged
+from ecg_jepa_modified.cropa import cropa_attention
 from ecg_jepa_modified.encoder import ECGJEPAEncoder, pick_positions, pick_times
 from shared.data.store import ECGStore
 from shared.errors import UserError
@@ -136,6 +137,44 @@ def ragged_attend(num_leads: int, num_features: int, num_times: int) -> Attend:
         return torch.cat([part.flatten(2, 3) for part in out], dim=2)
 
     return over_grid
+
+
+def cropa_ragged(leads: tuple[Tensor, Tensor, Tensor], others: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """CroPA where some rows hold more times than the leads do: the leads' times first, then times of their own.
+
+    Arguments:
+        leads: q, k, v of the leads, `[B, H, L, n, head_dim]`.
+        others: q, k, v of the other rows, `[B, H, F, N, head_dim]`, N ≥ n; times n…N−1 have a column of F tokens.
+
+    Returns:
+        `([B, H, L, n, head_dim], [B, H, F, N, head_dim])`, in v's dtype; scores are normalised in float32 at least.
+    """
+    num_leads, num_shared = leads[0].shape[2:4]
+    full = [torch.cat([a, b[:, :, :, :num_shared]], dim=2) for a, b in zip(leads, others, strict=True)]  # [B,H,L+F,n,d]
+    rest = [tokens[:, :, :, num_shared:] for tokens in others]  # [B, H, F, N − n, d]
+    in_full, in_rest = _column_scores(*full[:2]), _column_scores(*rest[:2])
+
+    def mix(row: tuple[Tensor, Tensor, Tensor], column: Tensor, times: slice, values: Tensor) -> Tensor:
+        """Tokens of `row` at `times`: one softmax over their row and their `column` scores."""
+        q, k, v = row
+        along = (q[:, :, :, times] / math.sqrt(q.shape[-1])) @ k.transpose(-2, -1)
+        scores = torch.cat([along, column.transpose(2, 3)], dim=-1)
+        weights = scores.softmax(-1, dtype=torch.promote_types(scores.dtype, torch.float32)).to(v.dtype)
+        along, across = weights[..., : k.shape[3]], weights[..., k.shape[3] :]
+        return along @ v + (across.transpose(2, 3) @ values.transpose(2, 3)).transpose(2, 3)
+
+    shared, own = slice(0, num_shared), slice(num_shared, None)
+    of_leads = mix(leads, in_full[:, :, :, :num_leads], shared, full[2])
+    at_shared = mix(others, in_full[:, :, :, num_leads:], shared, full[2])
+    at_own = mix(others, in_rest, own, rest[2])
+    return of_leads, torch.cat([at_shared, at_own], dim=3)
+
+
+def _column_scores(q: Tensor, k: Tensor) -> Tensor:
+    """Scores within each time of `[B, H, R, n, d]`, the own token struck out: `[B, H, n, R, R]`."""
+    scores = (q.transpose(2, 3) / math.sqrt(q.shape[-1])) @ k.transpose(2, 3).transpose(-2, -1)
+    scores.diagonal(dim1=-2, dim2=-1).fill_(-math.inf)
+    return scores
 
 
 def fit_features(encoders: Sequence[nn.Module], store: ECGStore, train: np.ndarray) -> None:

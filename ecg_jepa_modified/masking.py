@@ -115,8 +115,11 @@ def masks_of(mask: Tensor, batch: int, first: int, number: int) -> Tensor:
 
 
 @torch.compiler.disable  # its sizes depend on the values; outside the graph, a new count is only a new shape
-def split_times(mask: Tensor, num_patches: int, batch: int) -> tuple[Tensor, Tensor]:
+def split_times(mask: Tensor, num_patches: int, batch: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Check a mask `[N]` or `[G, N]` and list its visible `[G, Nvis]` and masked `[G, Nmask]` times, each in order.
+
+    They arrive on the device without the host waiting for it. Their lengths are said to change from step to step, so that
+    a compiled model is compiled once for all of them, and for one size of everything else.
 
     Raises:
         UserError: a wrong dtype or length, nothing or all masked, groups that differ in count or do not fit the batch.
@@ -133,7 +136,12 @@ def split_times(mask: Tensor, num_patches: int, batch: int) -> tuple[Tensor, Ten
             f"at least 1 and at most {num_patches - 1}. Draw it with ecg_jepa_modified.masking.draw_mask."
         )
     order = groups.to(torch.uint8).argsort(dim=1, stable=True)
-    return order[:, : num_patches - counts[0]], order[:, num_patches - counts[0] :]
+    if device.type == "cuda" and not order.is_cuda:
+        order = order.pin_memory().to(device, non_blocking=True)
+    times = order[:, : num_patches - counts[0]], order[:, num_patches - counts[0] :]
+    for ids in times:
+        torch._dynamo.maybe_mark_dynamic(ids, 1)
+    return times
 
 
 def _uniform(limits: tuple[float, float], generator: torch.Generator) -> float:

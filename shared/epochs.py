@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+AGREE_EVERY = 8
+"""Steps after which several ranks ask each other whether one of them is to stop or to save: asking waits for the device."""
+
 TELL_SECONDS = 10.0
 """At most so often a line says how far a run is and how long it will take, on a terminal or not."""
 
@@ -66,7 +69,7 @@ class Epoch(Generic[T]):
             yield batch
             if self.run.step != begun + 1:
                 raise AssertionError(f"a step must call run.update once; step {begun} became {self.run.step}")
-            if self.position == self.steps:
+            if self.position == self.steps or (self.run.world_size > 1 and self.run.step % AGREE_EVERY):
                 continue
             stop = self.run.check_signal()
             if stop or self.run.late():

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from shared.errors import UserError
 
@@ -124,6 +125,13 @@ class Block(nn.Module):
         """`x [B, S, D]` → `[B, S, D]`."""
         x = x + self.drop_path(self.attn(self.norm1(x), attend))
         return x + self.drop_path(self.mlp(self.norm2(x)))
+
+
+def run_block(block: nn.Module, recompute: bool, *inputs: Any) -> Tensor:
+    """A block's output; with `recompute` what is inside it is computed again for the gradient instead of kept in memory."""
+    if not (recompute and torch.is_grad_enabled()):
+        return block(*inputs)
+    return checkpoint(block, *inputs, use_reentrant=False)
 
 
 def sincos_1d(positions: Tensor, dim: int) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import nn
 
 from shared.config import Section
@@ -13,6 +13,10 @@ from shared.errors import UserError
 
 if TYPE_CHECKING:
     from timm.scheduler.scheduler import Scheduler
+
+
+FUSED = ("adam", "adamw")
+"""Optimizers that are one kernel on a GPU; on a CPU they stay as they are, to the bit."""
 
 
 class OptimConfig(Section):
@@ -38,6 +42,14 @@ class OptimConfig(Section):
     weight_decay: float = Field(0.05, ge=0, description="not on biases, norms and other 1-D parameters")
     betas: tuple[float, float] = (0.9, 0.999)
     clip_grad: float | None = Field(None, gt=0, description="largest norm of the whole gradient")
+
+    @model_validator(mode="after")
+    def _parts(self) -> OptimConfig:
+        if self.micro_batch is not None and self.micro_batch > self.batch_size:
+            raise ValueError(
+                f"micro_batch {self.micro_batch} is above batch_size {self.batch_size}, of which it is a part"
+            )
+        return self
 
     @property
     def fixed_epochs(self) -> str | None:
@@ -69,15 +81,23 @@ def make_optimizer(model: nn.Module, config: OptimConfig, layer_decay: float | N
     if config.optimizer not in names:
         raise UserError(f"optim.optimizer {config.optimizer!r} is not one of timm's: {', '.join(names)}.")
     info = timm.optim.get_optimizer_info(config.optimizer)
-    betas: dict[str, Any] = {"betas": config.betas} if info.has_betas and info.num_betas == 2 else {}
-    return timm.optim.create_optimizer_v2(
+    more: dict[str, Any] = {"betas": config.betas} if info.has_betas and info.num_betas == 2 else {}
+    if config.optimizer in FUSED and all(parameter.is_cuda for parameter in model.parameters()):
+        more["fused"] = True
+    optimizer = timm.optim.create_optimizer_v2(
         model,
         opt=config.optimizer,
         lr=config.peak_lr,
         weight_decay=config.weight_decay,
         layer_decay=layer_decay,
-        **betas,
+        **more,
     )
+    own = {name: optimizer.defaults[name] for name in ("fused", "foreach") if name in optimizer.defaults}
+    # A checkpoint of another device holds that device's way of computing, which must not come with the state.
+    optimizer.register_load_state_dict_pre_hook(
+        lambda _, state: {**state, "param_groups": [{**group, **own} for group in state["param_groups"]]}
+    )
+    return optimizer
 
 
 def make_schedule(optimizer: torch.optim.Optimizer, config: OptimConfig, steps_per_epoch: int) -> Scheduler:

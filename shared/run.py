@@ -41,8 +41,12 @@ class RunConfig(Section):
     out: RepoPath = Field(description="run folder")
     seed: int = Field(0, ge=0)
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    compile: bool = False
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="auto: as the run in the folder was begun; a new one bf16 on CUDA, fp32 on a CPU"
+    )
+    compile: bool | Literal["auto", "reduce-overhead"] = Field(
+        "auto", description="auto: the pretraining models on CUDA; reduce-overhead: with CUDA graphs"
+    )
     parallel: Literal["ddp", "fsdp"] = Field(
         "ddp", description="over several processes: whole models, or one whose parameters are spread (pretraining)"
     )
@@ -71,13 +75,14 @@ class Run:
 
     def __init__(self, config: RunConfig, resolved: Section, method: str) -> None:
         from shared.ranks import join_ranks, pick_device
+        from shared.speed import settled
 
-        self.config, self.resolved, self.method = config, resolved, method
         self._owns_ranks = not dist.is_initialized()  # a run within a run leaves the process group to the outer one
         self.rank, self.world_size, local_rank = join_ranks()
         self.device = pick_device(config.device, local_rank)
+        self.config, self.resolved = config, resolved = settled(config, resolved, self.device)
+        self.out, self.method = config.out, method
         self._sharded: Sharding | None = None
-        self.out = config.out
         self.step = 0  # optimizer steps done
         self._kept: tuple[nn.Module, dict[str, Any]] | None = None
         self._epoch: dict[str, Any] | None = None
@@ -87,7 +92,7 @@ class Run:
         self._record: RunRecord | None = None
         self._writer: CheckpointWriter | None = None
         self._saved_at = time.monotonic()
-        self.amp_dtype = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[config.precision]
+        self.amp_dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(config.precision)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.precision == "fp16")
         if config.parallel == "fsdp":
             from shared.sharded import make_sharding
@@ -176,7 +181,9 @@ class Run:
             return self._sharded.shard(model)
         model = model.to(self.device)
         if self.config.compile:
-            model.compile(dynamic=True)
+            from shared.speed import compile_model
+
+            compile_model(model, self.config.compile, self.device)
         if self.world_size > 1:
             ids = [self.device.index] if self.device.type == "cuda" else None
             return DistributedDataParallel(model, device_ids=ids)
@@ -226,9 +233,11 @@ class Run:
         return nullcontext() if last or not isinstance(model, DistributedDataParallel) else model.no_sync()
 
     def update(self, model: nn.Module, optimizer: torch.optim.Optimizer, clip_grad: float | None) -> Tensor:
-        """Unscale, clip, step, count the step and clear the gradients; returns the gradient's norm before clipping."""
+        """Unscale, clip, step, count, clear the gradients; their norm before clipping, on the device until it is read."""
         self.scaler.unscale_(optimizer)
-        norm = nn.utils.clip_grad_norm_(model.parameters(), clip_grad if clip_grad is not None else float("inf"))
+        norm = nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
+        if clip_grad is not None:
+            nn.utils.clip_grads_with_norm_(model.parameters(), clip_grad, norm)
         self.scaler.step(optimizer)
         self.scaler.update()
         optimizer.zero_grad(set_to_none=True)

@@ -41,6 +41,7 @@ BEST = "best"
 """Folder in a run for the weights that a figure of its monitor chose; loaded as `encoder.weights=RUN/best`."""
 
 FREE = {f"run.{key}" for key in ("out", "device", "compile", "parallel", "num_workers", "overwrite")}
+FREE |= {"model.recompute", "model.cropa"}
 FREE |= {f"run.{key}" for key in ("checkpoint_every", "checkpoint_minutes", "checkpoint_async", "keep_checkpoints")}
 """Where and on what a run executes: no number depends on it."""
 

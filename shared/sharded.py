@@ -91,7 +91,7 @@ def make_sharding(config: RunConfig, method: str, device: torch.device, rank: in
         raise UserError(f"run.parallel=fsdp trains {' and '.join(METHODS)}, not {method}. Use run.parallel=ddp.")
     if config.precision == "fp16":
         raise UserError("run.parallel=fsdp has no loss scaling: run.precision=fp16 needs ddp. Use run.precision=bf16.")
-    if config.compile:
+    if config.compile not in (False, "auto"):  # auto compiles no sharded model
         raise UserError("run.parallel=fsdp is not for compiled models. Set run.compile=false, or run.parallel=ddp.")
     return Sharding(device, rank, world_size) if world_size > 1 else None
 

@@ -49,6 +49,9 @@ class ModelConfig(Section):
     drop_path: float = Field(0.0, ge=0, lt=1)
     mask_ratio: float = Field(0.75, gt=0, lt=1)
     norm_pix_loss: bool = Field(True, description="targets standardised per patch")
+    recompute: bool = Field(
+        False, description="activations of a block anew for its gradient: less memory, a third more time"
+    )
     decoder_dim: int = Field(256, ge=2)
     decoder_depth: int = Field(4, ge=1)
     decoder_heads: int = Field(4, ge=1)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from shared.checkpoints import CheckpointError, load_state, read_released
 from shared.data.spec import InputSpec
 from shared.leads import LEADS, lead_indices, parse_leads, subset_leads
-from shared.nn import Block, Terms, check_ecg, init_xavier, sincos_1d
+from shared.nn import Block, Terms, check_ecg, init_xavier, run_block, sincos_1d
 from st_mem_modified.config import ModelConfig
 
 
@@ -106,13 +106,15 @@ class STMEMEncoder(nn.Module):
         if ids_keep is not None:
             x = x.gather(2, ids_keep[..., None].expand(-1, -1, -1, x.shape[-1]))
         # After masking, so that both separators of every lead are always seen.
-        separators = self.sep_token + self.pos_embed[[0, -1]]  # [2, D]
+        # Slices, not lists of indices: a list is copied to the GPU, which stops for it.
+        separators = self.sep_token + self.pos_embed[:: len(self.pos_embed) - 1]  # [2, D]
         first, last = repeat(separators, "s d -> s b l 1 d", b=x.shape[0], l=x.shape[1])
-        x = torch.cat([first, x, last], dim=2) + self.lead_embed[lead_rows][:, None]
+        lead_embed = self.lead_embed if leads is None else self.lead_embed[lead_rows]
+        x = torch.cat([first, x, last], dim=2) + lead_embed[:, None]
         num_leads = x.shape[1]
         x = rearrange(x, "b l k d -> b (l k) d")
         for block in self.blocks:
-            x = block(x)
+            x = run_block(block, self.config.recompute, x)
         return rearrange(x, "b (l k) d -> b l k d", l=num_leads)
 
     def tokens(self, ecg: Tensor, leads: str | Sequence[str] | None = None) -> Tensor:
@@ -138,6 +140,8 @@ class STMEMEncoder(nn.Module):
 
 class STMEM(nn.Module):
     """The masked autoencoder: encoder, lead-wise decoder, loss."""
+
+    compiles = True
 
     def __init__(self, config: ModelConfig | None = None) -> None:
         super().__init__()
@@ -171,7 +175,7 @@ class LeadWiseDecoder(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        dim = config.decoder_dim
+        dim, self.recompute = config.decoder_dim, config.recompute
         self.embed = nn.Linear(config.embed_dim, dim)
         self.mask_token = nn.Parameter(torch.empty(dim))
         self.register_buffer("pos_embed", position_table(config.num_patches, dim))
@@ -196,7 +200,7 @@ class LeadWiseDecoder(nn.Module):
         x = torch.cat([first, patches, last], dim=2) + position
         x = rearrange(x, "b l k d -> (b l) k d")
         for block in self.blocks:
-            x = block(x)
+            x = run_block(block, self.recompute, x)
         x = self.head(self.norm(x[:, 1:-1]))
         return rearrange(x, "(b l) n p -> b l n p", l=num_leads)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from scripts.demo import parse, plan
 from shared.apply import ApplyConfig
+from shared.benchmark.plan import PlanConfig
 from shared.config import REPO_ROOT, Section, config_from_cli, load_config, repo_path
 from shared.data.fetching import DownloadConfig
 from shared.evaluation.study.config import PROGRAM as STUDY
@@ -40,7 +41,11 @@ SCHEMATIC = {
 DEMO = "scripts/demo.py"
 OTHERS = {"pytest", "shared.evaluation.report.compare", "shared.runs", "shared.schemas"}
 """What is started without a YAML."""
-WITHOUT_YAML: dict[str, type[Section]] = {"shared.apply": ApplyConfig, "shared.data.download": DownloadConfig}
+WITHOUT_YAML: dict[str, type[Section]] = {
+    "shared.apply": ApplyConfig,
+    "shared.benchmark.plan": PlanConfig,
+    "shared.data.download": DownloadConfig,
+}
 """What is started with settings alone."""
 STAND_IN = """#!/usr/bin/env bash
 case "$1 $2" in

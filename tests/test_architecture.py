@@ -47,6 +47,7 @@ ALLOWED: dict[str, set[str]] = {
     "encoders": BELOW | {"checkpoints", "outside"},
     "apply": BELOW | {"embeddings", "encoders", "files", "outside", "ranks"},
     "outside": {"config_keys", "data", "errors"},
+    "benchmark": BELOW | {"checkpoints", "optim", "plots", "programs", "ranks", "run", "run_record"},
     "jobs": {"config", "errors", "programs"},
     "sweep": {
         "config",
@@ -81,7 +82,9 @@ ALLOWED: dict[str, set[str]] = {
         "run_folder",
         "run_record",
         "sharded",
+        "speed",
     },
+    "speed": {"checkpoints", "config", "run"},
     "ranks": {"errors"},
     "selection": {"run"},
     "measurements": GROUND,

@@ -6,6 +6,8 @@ as one matrix product.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 
 import numpy as np
@@ -92,13 +94,24 @@ class Preprocess(nn.Module):
         """Stored integers (or mV) to filtered float32 mV, `[B, L, T]`, always a copy; features stay as they are."""
         ecg = ecg.float().clone() if ecg.is_floating_point() else ecg.float().mul_(self.scale)
         if self.matrix is not None:
-            # In float32 whatever autocast says: bf16 would cost the small waves of the ECG.
-            with torch.autocast(ecg.device.type, enabled=False):
+            # In full float32 whatever the training computes in: bf16 and TF32 would cost the small waves of the ECG.
+            with torch.autocast(ecg.device.type, enabled=False), full_products():
                 if not self.spec.features:
                     return ecg @ self.matrix
                 leads = ecg[:, : len(self.spec.leads)]
                 leads.copy_(leads @ self.matrix)
         return ecg
+
+
+@contextmanager
+def full_products() -> Iterator[None]:
+    """Matrix products of float32 as such, not as TF32, within."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def level_and_scale(ecg: Tensor, how: str) -> tuple[Tensor | None, Tensor | None]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ecg_jepa_modified.cropa import cropa_attention, cropa_reference
+from shared.errors import UserError
 
 
 def dense_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -98,3 +99,25 @@ def test_never_holds_a_full_score_matrix(attend: Callable[..., Tensor]) -> None:
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         attend(*draw_qkv((1, 2, 8, 50, 4), torch.float32))
     assert max(sizes) <= 2 * 8 * 50 * (50 + 8)
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")  # its plain form is as exact
+@pytest.mark.parametrize("how", ["grid", "flex", "masked"])
+@pytest.mark.parametrize(("leads", "times"), [(8, 50), (19, 7), (2, 1), (3, 20)])
+def test_every_kernel_is_the_reference_forwards_and_backwards(how: str, leads: int, times: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    ours = [torch.randn(2, 2, leads, times, 16, generator=generator).requires_grad_() for _ in range(3)]
+    theirs = [tokens.detach().clone().requires_grad_() for tokens in ours]
+    away = torch.randn(2, 2, leads, times, 16, generator=generator)
+    expected = cropa_reference(*theirs)
+    if how == "flex":  # no gradient on a CPU; tests/test_gpu.py has it on a GPU
+        with pytest.raises(UserError, match="FlexAttention has no gradient on a CPU"):
+            cropa_attention(*ours, how)
+        torch.testing.assert_close(cropa_attention(*(tokens.detach() for tokens in ours), how), expected.detach())
+        return
+    out = cropa_attention(*ours, how)
+    torch.testing.assert_close(out, expected)
+    (out * away).sum().backward()
+    (expected * away).sum().backward()
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a.grad, b.grad)

@@ -11,8 +11,8 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from ecg_jepa_modified.config import ModelConfig
-from ecg_jepa_modified.cropa import cropa_ragged, cropa_reference
-from ecg_jepa_modified.hybrid import FeatureEmbed, HybridEncoder, copy_scales, visible_first
+from ecg_jepa_modified.cropa import cropa_reference
+from ecg_jepa_modified.hybrid import FeatureEmbed, HybridEncoder, copy_scales, cropa_ragged, visible_first
 from ecg_jepa_modified.model import ECGJEPA, load_official, make_encoder
 from shared.checkpoints import CheckpointError, load_state, save_weights
 from shared.leads import INDEPENDENT_LEADS

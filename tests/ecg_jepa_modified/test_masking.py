@@ -84,7 +84,7 @@ def test_bad_settings_are_refused(values: dict[str, object]) -> None:
 
 def test_split_lists_both_sides_in_order() -> None:
     mask = torch.tensor([[0, 1, 0, 1, 1], [1, 1, 0, 0, 1]], dtype=torch.bool)
-    visible, masked = split_times(mask, 5, batch=4)
+    visible, masked = split_times(mask, 5, batch=4, device=torch.device("cpu"))
     assert visible.tolist() == [[0, 2], [2, 3]]
     assert masked.tolist() == [[1, 3, 4], [0, 1, 4]]
 
@@ -105,10 +105,10 @@ def test_split_lists_both_sides_in_order() -> None:
 )
 def test_a_wrong_mask_is_named(mask: torch.Tensor, message: str | None) -> None:
     if message is None:
-        split_times(mask, 5, batch=4)
+        split_times(mask, 5, batch=4, device=torch.device("cpu"))
     else:
         with pytest.raises(UserError, match=message):
-            split_times(mask, 5, batch=4)
+            split_times(mask, 5, batch=4, device=torch.device("cpu"))
 
 
 def test_groups_keep_their_masks() -> None:

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from ecg_jepa_modified.config import Input, ModelConfig
-from ecg_jepa_modified.model import ECGJEPA, ECGJEPAEncoder, load_official, official_name
+from ecg_jepa_modified.model import ECGJEPA, ECGJEPAEncoder, load_official
+from ecg_jepa_modified.released import official_name
 from shared.config import REPO_ROOT
 from shared.leads import INDEPENDENT_LEADS
 from tests.ecg_jepa_modified.small import noise

@@ -1,0 +1,1 @@
+"""How fast the machine trains and embeds with this project: `python -m shared.benchmark`."""
