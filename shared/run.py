@@ -124,9 +124,8 @@ class Run:
                 self._log = RunLog(self.out)
                 held.callback(self._log.close)
                 self._record = RunRecord(self.out, self.resolved, self.device, self.world_size)
-                config, saving = self.resolved.model_dump(mode="json"), self.config
-                keep, behind = saving.keep_checkpoints, saving.checkpoint_async
-                self._writer = CheckpointWriter(self.out, self.method, config, keep, behind)
+                config, kept = self.resolved.model_dump(mode="json"), self.config.keep_checkpoints
+                self._writer = CheckpointWriter(self.out, self.method, config, kept, self.config.checkpoint_async)
             if self.world_size > 1:
                 from shared.ranks import require_alike
 
@@ -271,7 +270,7 @@ class Run:
 
         Args:
             model: unwrapped.
-            step: optimizer steps done.
+            step: steps done.
             state: what else a resumed run needs; objects with `state_dict`, tensors, numbers.
         """
         self._saved_at = time.monotonic()
@@ -299,8 +298,7 @@ class Run:
         """
         self._kept = model, state
         self.wait_for_checkpoint()
-        folder = newest_checkpoint(self.out)
-        if folder is not None:
+        if (folder := newest_checkpoint(self.out)) is not None:
             from shared.run_folder import load_checkpoint
 
             saved = load_checkpoint(folder, model, self.method, {**state, "scaler": self.scaler}, self.device)

@@ -16,6 +16,7 @@ from shared.apply import ApplyConfig
 from shared.benchmark.plan import PlanConfig
 from shared.config import REPO_ROOT, Section, config_from_cli, load_config, repo_path
 from shared.data.fetching import DownloadConfig
+from shared.evaluation.study.__main__ import OWN as STUDYS_OWN
 from shared.evaluation.study.config import PROGRAM as STUDY
 from shared.evaluation.study.config import read_study
 from shared.evaluation.study.plan import plan_study
@@ -128,8 +129,9 @@ def check(argv: list[str]) -> str | None:
             load_program(sweep.program, sweep.config, [f"{key}={value}" for key, value in point.items()])
         return sweep.config
     if module == STUDY:
+        keys = [setting for setting in settings if setting.partition("=")[0] not in STUDYS_OWN]
         for path in some_yamls(STUDY) if paths == ["CONFIG"] else paths:
-            plan_study(path, read_study(path, settings))
+            plan_study(path, read_study(path, keys))
         return repo_path(paths[0]).relative_to(REPO_ROOT).as_posix() if paths != ["CONFIG"] else None
     if module in WITHOUT_YAML:
         config_from_cli(WITHOUT_YAML[module], given)

@@ -60,8 +60,8 @@ def test_a_saved_run_is_requeued_and_a_failed_one_is_not(tmp_path: Path) -> None
     bare = submit(stand_ins(tmp_path, "exit 0"))
     assert bare.returncode == 2 and "usage: sbatch" in bare.stdout
     two = {**stand_ins(tmp_path, "exit 0"), "SLURM_NTASKS": "2"}
-    alone = submit(two, "configs/test/st_mem_inference.yaml")
-    assert alone.returncode == 2 and "st_mem_modified.evaluate runs in one process, not in 2" in alone.stdout
+    alone = submit(two, "configs/test/synthetic.yaml")
+    assert alone.returncode == 2 and "shared.data.prepare runs in one process, not in 2" in alone.stdout
     assert not (tmp_path / "asked").exists()
 
 

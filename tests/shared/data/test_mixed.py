@@ -91,7 +91,7 @@ def test_a_resumed_epoch_goes_on_with_the_same_bits(places: list[Path], shuffle:
 
 @pytest.mark.parametrize("shuffle", ["full", "shards"])
 def test_a_list_of_one_is_the_store_itself(places: list[Path], shuffle: str) -> None:
-    plain = open_store(DataConfig(store=places[0], shuffle=shuffle))  # type: ignore[arg-type]
+    plain = open_store(DataConfig(store=places[0], shuffle=shuffle))
     for got, want in zip(
         batches(mixed(str(places[0]), shuffle=shuffle), 1, 0, 4), batches(plain, 1, 0, 4), strict=True
     ):
@@ -205,7 +205,8 @@ def test_triplets_are_drawn_from_all_stores(tmp_path: Path) -> None:
     assert len(np.load(cached)) == used
 
 
-@pytest.mark.parametrize("wrong", ["data.shuffle=shards", "data.store=[{path: data/a, weight: 2}, {path: data/b}]"])
-def test_triplets_have_no_weights_or_shards(wrong: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("wrong", [{"store": "a", "shuffle": "shards"}, {"store": "[{path: a, weight: 2}, {path: b}]"}])
+def test_triplets_have_no_weights_or_shards(wrong: dict[str, str], tmp_path: Path) -> None:
+    data = [f"data.{key}={value}" for key, value in wrong.items()]
     with pytest.raises(UserError, match="drawn by class"):
-        load_config(STMEMTripletConfig, None, [f"run.out={tmp_path}", wrong])
+        load_config(STMEMTripletConfig, None, [f"run.out={tmp_path}", *data])
