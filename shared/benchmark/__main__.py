@@ -27,8 +27,7 @@ from shared.benchmark.upstream import measure_upstream
 from shared.benchmark.workload import Maker, pick_models
 from shared.config import config_from_cli, entry_point, to_yaml
 from shared.errors import UserError
-from shared.ranks import join_ranks
-from shared.run import pick_device
+from shared.ranks import join_ranks, pick_device
 
 TO_WORKER = "SSL_ECG_BENCHMARK_CASE"
 """Environment variable: the case of a data-parallel step, as JSON."""
