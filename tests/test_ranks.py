@@ -25,11 +25,13 @@ TRAIN = textwrap.dedent("""
 STOPPED = textwrap.dedent("""
     import sys
     import torch
+    import shared.epochs
     from shared.epochs import Stop
     from shared.run import Run
     from tests.test_stops import LOOPS
 
     torch.set_num_threads(1)
+    shared.epochs.AGREE_EVERY = 3  # within the first epoch
     check = Run.check_signal
 
     def at_step_three(run):

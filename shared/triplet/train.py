@@ -154,16 +154,29 @@ def train(config: TripletConfig, method: Method) -> Path:
     return config.run.out
 
 
+class _OfAllRanks(torch.autograd.Function):
+    """All ranks' rows in order; a row's gradient is the sum of what the ranks have for it."""
+
+    @staticmethod
+    def forward(_: Any, own: Tensor) -> Tensor:
+        parts = [torch.empty_like(own) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, own.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(_: Any, *grads: Tensor) -> Tensor:
+        summed = grads[0].contiguous()
+        dist.all_reduce(summed)
+        return summed.chunk(dist.get_world_size())[dist.get_rank()]
+
+
 def of_all_ranks(embeddings: Tensor) -> Tensor:
     """The embeddings of the whole batch, in order: pairs and triplets are looked for across ranks.
 
     Every rank computes the same loss of all; gradients of its own part come back summed over ranks, and are then averaged.
     """
-    if not dist.is_initialized():
-        return embeddings
-    from torch.distributed.nn.functional import all_gather
-
-    return torch.cat(all_gather(embeddings))
+    gathered: Tensor = _OfAllRanks.apply(embeddings) if dist.is_initialized() else embeddings
+    return gathered
 
 
 def start_from(config: TripletConfig, method: Method) -> tuple[Any, TripletConfig]:
