@@ -1,4 +1,4 @@
-"""What both transformers share: attention, the pre-norm block, sin-cos tables, initialisation.
+"""What both transformers share: attention, the pre-norm block, sin-cos tables, initialisation, exact products.
 
 Masks and attention patterns are passed in, never drawn or stored here.
 """
@@ -6,7 +6,8 @@ Masks and attention patterns are passed in, never drawn or stored here.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -132,6 +133,17 @@ def run_block(block: nn.Module, recompute: bool, *inputs: Any) -> Tensor:
     if not (recompute and torch.is_grad_enabled()):
         return block(*inputs)
     return checkpoint(block, *inputs, use_reentrant=False)
+
+
+@contextmanager
+def full_products() -> Iterator[None]:
+    """Products of float32 as such within, also where TF32 is allowed, whose ten bits cost small waves and reorder neighbours."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def sincos_1d(positions: Tensor, dim: int) -> Tensor:

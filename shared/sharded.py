@@ -7,6 +7,7 @@ from one to the other.
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -44,6 +45,8 @@ class Sharding:
         """Spread a model, the same on all ranks, in place: each transformer block is a group, and what is left is one."""
         self._copy = copy.deepcopy(model) if self.rank == 0 else None  # before it is on the device: in host memory
         model = model.to(self.device)
+        # The terms of a loss are views at times; nothing here changes them in place, which is what it warns of.
+        warnings.filterwarnings("ignore", "FSDP2-wrapped module", UserWarning)
         for module in model.modules():
             if isinstance(module, Block):
                 fully_shard(module, mesh=self.mesh)

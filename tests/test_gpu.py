@@ -15,7 +15,8 @@ from shared.benchmark.config import BenchmarkConfig
 from shared.benchmark.steps import Case, Trainer
 from shared.benchmark.workload import all_models
 from shared.data.spec import InputSpec
-from shared.data.transforms import Preprocess, butterworth, full_products
+from shared.data.transforms import Preprocess, butterworth
+from shared.nn import full_products
 from shared.optim import OptimConfig, make_optimizer
 
 pytestmark = [

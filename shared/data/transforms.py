@@ -6,8 +6,6 @@ as one matrix product.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import lru_cache
 
 import numpy as np
@@ -16,6 +14,7 @@ from torch import Tensor, nn
 
 from shared.data.spec import InputSpec
 from shared.data.store import MICROVOLT
+from shared.nn import full_products
 
 FILTER_ORDER = 5
 LEAST_SD = 1e-4
@@ -101,17 +100,6 @@ class Preprocess(nn.Module):
                 leads = ecg[:, : len(self.spec.leads)]
                 leads.copy_(leads @ self.matrix)
         return ecg
-
-
-@contextmanager
-def full_products() -> Iterator[None]:
-    """Matrix products of float32 as such, not as TF32, within."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
 
 
 def level_and_scale(ecg: Tensor, how: str) -> tuple[Tensor | None, Tensor | None]:

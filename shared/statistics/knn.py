@@ -6,7 +6,6 @@ Nothing of size queries × train is ever held: blocks of distances are reduced t
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 from shared.errors import UserError
+from shared.nn import full_products
 
 Embeddings = Tensor | npt.NDArray[Any]  # [n, D]; numpy memory maps are read block by block
 DISTANCES = ("euclidean", "cosine")
@@ -105,7 +105,7 @@ def nearest_neighbours(
     _check_finite_and_average(query, "query", num_train)
     shift = mean.to(device) if metric == "euclidean" else torch.zeros(dim, dtype=torch.float64, device=device)
     distances, neighbours = torch.empty(len(query), k), torch.empty(len(query), k, dtype=torch.int64)
-    with _full_precision():
+    with full_products():
         for rows in _blocks(len(query), num_query):
             queries = _prepare(query, rows, shift, metric)  # [q, D]
             best = torch.empty(len(queries), 0, device=device)
@@ -218,14 +218,3 @@ def _smallest(block: Tensor, k: int) -> tuple[Tensor, Tensor]:
     positions, order = torch.sort(positions, dim=1)
     values, order = torch.sort(values.gather(1, order), dim=1, stable=True)
     return values, positions.gather(1, order)
-
-
-@contextmanager
-def _full_precision() -> Iterator[None]:
-    """Keep matrix products in float32 even where the caller allows TF32: its ten bits would reorder neighbours."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
