@@ -5,7 +5,9 @@ falls out. Patients are drawn with replacement. Seeds are too few for that: thre
 little and know no tails. Their mean is drawn from the t distribution of their own spread instead (a parametric bootstrap), so
 that a draw is
 
-    mean + c (mean of the drawn patients − mean) + t SD / √S,    t of S − 1 degrees of freedom.
+    mean + c (mean of the drawn patients − mean) ± t SD / √S,    t of S − 1 degrees of freedom,
+
+both signs with every draw of patients, so that a − b has the interval of b − a, mirrored, and the same p-value.
 
 The seeds' spread already holds what each seed makes of its patients, and so does a draw of patients; c takes it out of the
 latter: the variances add up to σ²_patients + (σ²_seeds + σ²_both) / S. With one seed nothing is known of seeds, and the
@@ -102,7 +104,10 @@ def score_seeds(
 
 
 def _draw(observed: Array, drawn: Array, seed: int) -> tuple[Array, float, float]:
-    """Draws `[R]` of the mean of `observed [S]`, its variance over patients, and the variance of one seed's own part in it."""
+    """Draws of the mean of `observed [S]`, its variance over patients, and the variance of one seed's own part in it.
+
+    Two for each draw of patients, `[2 R]`; one, `[R]`, where no seed differs.
+    """
     num, value = len(observed), observed.mean()
     means = drawn.mean(axis=0)
     of_patients = float(means.var(ddof=1))
@@ -111,8 +116,11 @@ def _draw(observed: Array, drawn: Array, seed: int) -> tuple[Array, float, float
     of_both = float((drawn - means).var(axis=1, ddof=1).sum() / (num - 1))
     common = max(0.0, of_patients - of_both / num)
     share = math.sqrt(common / of_patients) if of_patients > 0 else 0.0
-    t = np.random.default_rng(seed).standard_t(num - 1, len(means))
-    return value + share * (means - value) + t * observed.std(ddof=1) / math.sqrt(num), of_patients, of_both
+    patients, spread = value + share * (means - value), observed.std(ddof=1) / math.sqrt(num)
+    if spread == 0:
+        return patients, of_patients, of_both
+    of_seeds = spread * np.random.default_rng(seed).standard_t(num - 1, len(means))
+    return np.concatenate([patients + of_seeds, patients - of_seeds]), of_patients, of_both
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -73,6 +73,14 @@ def test_one_seed_and_equal_seeds_give_the_interval_over_patients() -> None:
     assert math.isnan(score_seeds(values, PATIENTS).sd) and score_seeds(np.repeat(values, 2, 0), PATIENTS).sd == 0
 
 
+def test_a_difference_and_its_negative_are_one() -> None:
+    rng = np.random.default_rng(6)
+    for num in (1, 2, 3, 5):
+        values = simulate(num, 1, 0.3, 0.3, rng) + 0.2
+        one, other = (score_seeds(sign * values, PATIENTS, recentre=True) for sign in (1, -1))
+        assert (other.low, other.high) == pytest.approx((-one.high, -one.low)) and other.p == one.p
+
+
 def test_p_value_follows_the_interval_and_the_same_seed_gives_the_same_digits() -> None:
     rng = np.random.default_rng(4)
     for shift in np.linspace(-1, 1, 21):
