@@ -66,6 +66,7 @@ def anonymous_mib() -> float:
 def large(small: ECGStore, out: Path, number: int) -> None:
     """A store of many records against one of few: opening, memory, loader speed, in turn."""
     repeat(small, out, number)
+    before = anonymous_mib()
     opening = seconds(lambda: ECGStore(out).select([1, 2, 3]))
     store = ECGStore(out)
     print(f"store of {len(store)} records: opened, folds chosen in {opening:.3f} s")
@@ -90,7 +91,7 @@ def large(small: ECGStore, out: Path, number: int) -> None:
             rates.append(of_batches / (whole - order))
         print(
             f"shuffle={shuffle:<7} {rates[1]:8.0f} records/s of it, {rates[0]:.0f} of the small one; "
-            f"an epoch's order {order:.2f} s, {anonymous_mib():.0f} MiB held by the process"
+            f"an epoch's order {order:.2f} s, {anonymous_mib() - before:+.0f} MiB held by the process"
         )
     small.shuffle = "full"
 
