@@ -136,10 +136,7 @@ def print_audit(audit: dict[str, Any], out: Path) -> None:
     lines += [f"               {item['record']}: {item['detail']}" for item in audit["left_out_records"][:5]]
     if len(audit["left_out_records"]) > 5:
         lines.append(f"               … {len(audit['left_out_records']) - 5} more in audit.json")
-    pairs = "; ".join(" = ".join(names) for names in audit["duplicates"][:8])
-    lines.append(
-        f"duplicates   {len(audit['duplicates'])} groups of sample-identical segments{': ' + pairs if pairs else ''}"
-    )
+    lines.append(f"duplicates   {_say_groups(audit['duplicates'], 'of sample-identical segments')}")
     lines.append(f"copies       {_copies(audit['copies'])}")
     residual = audit["limb_residual_mv"]
     if residual["checked"]:
@@ -168,11 +165,20 @@ def print_audit(audit: dict[str, Any], out: Path) -> None:
     print("\n".join(lines))
 
 
+def _say_groups(groups: Sequence[Sequence[str]], what: str) -> str:
+    """How many, and the first few of the first few."""
+    shown = [
+        " = ".join(names[:SHOWN]) + (f" = … {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+        for names in groups[:SHOWN]
+    ]
+    more = f"; … {len(groups) - SHOWN} more in audit.json" if len(groups) > SHOWN else ""
+    return f"{len(groups)} groups {what}{': ' if shown else ''}{'; '.join(shown)}{more}"
+
+
 def _copies(found: dict[str, Any]) -> str:
     """Groups of copies, what became of their folds, and what was not looked for."""
     groups, several, moved = found["groups"], found["in_several_folds"], found["moved_segments"]
-    told = f"{len(groups)} groups of recordings that are the same, be it shifted, cut or rescaled"
-    told += "".join(f"{'; ' if i else ': '}{' = '.join(names)}" for i, names in enumerate(groups[:SHOWN]))
+    told = _say_groups(groups, "of recordings that are the same, be it shifted, cut or rescaled")
     if several:
         fate = f"{moved} segments went along" if moved else "left as published; copies=one_fold gives each group one"
         told += f". {several} stood in several folds: {fate}"

@@ -78,16 +78,19 @@ def group_copies(rows: pd.DataFrame, shards: Shards, config: PrepareConfig) -> C
     near = config.near_copies if config.near_copies is not None else len(rows) <= MANY
     pairs = np.empty((2, 0), dtype=int)
     unseen = "" if near else "copies that are shifted, cut, resampled, rescaled or filtered (near_copies=true looks)"
+    # Silence is nobody's copy.
+    same = rows.digest.where(rows.flat_leads.str.len() < len(config.leads), other="").to_numpy(str)
     if near:
-        found = find_copies_within(shards, np.arange(len(rows)))
+        once = np.flatnonzero(~pd.Series(same).duplicated() | (same == ""))  # one for all that are identical
+        found = find_copies_within(shards, once)
         record = rows.record.to_numpy(str)
-        pairs = np.stack([found.a, found.b])[:, record[found.a] != record[found.b]]  # a steady rhythm repeats itself
+        one, two = once[found.a], once[found.b]
+        pairs = np.stack([one, two])[:, record[one] != record[two]]  # a steady rhythm repeats itself
         if not found.leads:
             unseen = "copies that are not sample-identical: no lead of the twelve is there to compare"
         elif found.mute[0]:
             unseen = f"copies of {found.mute[0]} segments without a heartbeat to compare, but for sample-identical ones"
-    same = rows.digest.where(rows.flat_leads.str.len() < len(config.leads), other="")  # silence is nobody's copy
-    pairs = np.concatenate([pairs, _chain(same.to_numpy(str), same.to_numpy(str) != "")], axis=1)
+    pairs = np.concatenate([pairs, _chain(same, same != "")], axis=1)
     group = _components(pairs, len(rows))
     copy_of = _first(rows.record.to_numpy(str), group)
     alone = np.bincount(group)[group] == 1

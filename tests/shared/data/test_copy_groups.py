@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -93,6 +94,30 @@ def test_published_folds_stay_unless_asked(database: Path, tmp_path: Path, capsy
     settled = by_record(prepared(database, tmp_path / "settled", fold_column="fold", copies="one_fold"))
     assert settled.fold["same"] == settled.fold["r00"] == 1
     assert "segments went along" in capsys.readouterr().out
+
+
+def test_of_identical_records_one_is_compared(
+    database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each with each of a thousand copies would be half a million pairs to confirm."""
+    root, compared = tmp_path / "root", list[int]()
+    root.mkdir()
+    for name in ("r00", "r01"):
+        signal = np.load(database / f"{name}.npy")
+        for i in range(8):
+            np.save(root / f"{name}-{i}.npy", signal)
+    names = sorted(path.name for path in root.glob("*.npy"))
+    lines = [f"{name},{FS:g},p{i},{1 + i % 10}" for i, name in enumerate(names)]
+    (root / "table.csv").write_text("path,fs,patient,fold\n" + "\n".join(lines) + "\n")
+
+    def find(store: Any, indices: np.ndarray) -> Any:
+        compared.extend(indices)
+        return find_copies_within(store, indices)
+
+    monkeypatch.setattr(copy_groups, "find_copies_within", find)
+    groups = audit_of(prepared(root, tmp_path / "store"))["copies"]["groups"]
+    assert [len(group) for group in groups] == [8, 8] and len(compared) == 2
+    assert "r00-4.npy = … 3 more" in capsys.readouterr().out
 
 
 def test_what_is_not_looked_for_is_said(database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
